@@ -1,0 +1,55 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+
+PYTHON ?= python3
+JOBS ?= 2
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# A stamp is newer than pyproject.toml when what it lists is installed.
+BASE := $(VENV)/.stamp-base
+DEV := $(VENV)/.stamp-dev
+
+.PHONY: help setup lint test test-long demo clean
+
+help:
+	@echo 'make test        lint, type check and every test that is quick'
+	@echo 'make test-long   the tests that take long'
+	@echo 'make lint        ruff and mypy'
+	@echo 'make demo        compile the small model that comes with the project'
+	@echo 'make setup       install into $(VENV) what the targets above need'
+	@echo 'make clean       remove what they left behind, but not $(VENV)'
+
+setup: $(DEV)
+
+lint: $(DEV)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+test: lint
+	$(PY) -m pytest -q -n $(JOBS) -m "not long"
+
+test-long: $(DEV)
+	$(PY) -m pytest -q -n $(JOBS) -m long
+
+demo: $(BASE)
+	$(PY) examples/demo.py
+
+clean:
+	rm -rf build dist demo-build *.egg-info .coverage coverage.xml .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(DEV): pyproject.toml
+	$(call install,.[dev])
+	@touch $(BASE) $(DEV)
+
+$(BASE): pyproject.toml
+	$(call install,.)
+	@touch $(BASE)
+
+# $(call install,WHAT): WHAT, editable, into $(VENV), which is made or mended first.
+define install
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("qcompiler needs Python 3.11 or later; say which: make PYTHON=python3.12 ...")'
+	@echo 'setting up $(VENV), as pyproject.toml says; the next run skips this'
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '$(1)'
+endef

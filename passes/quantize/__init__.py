@@ -1,0 +1,1 @@
+"""Passes that make numbers smaller and record the error."""

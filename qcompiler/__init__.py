@@ -1,0 +1,1 @@
+"""A compiler that rewrites ONNX models and proves what it did."""

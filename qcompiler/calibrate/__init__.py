@@ -1,0 +1,1 @@
+"""Statistics of the values in a graph, collected on samples."""

@@ -1,0 +1,523 @@
+"""The graph: values with uses, nodes in a linked list, graphs, functions and the model around them.
+
+Equality is identity and names are labels: two values may bear one name, and the exporter tells them apart.
+There is one write path. A node's inputs change through :meth:`Node.set_input`, a graph's outputs through
+:meth:`Graph.set_output`, and both keep ``Value.uses`` right; nobody else writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from qcompiler.dtypes import DType
+from qcompiler.ir.attributes import Attr, as_attr
+from qcompiler.ir.quant import Quantization
+from qcompiler.ir.tensor import SparseTensor, Tensor
+from qcompiler.ir.types import Shape, TensorType, Type
+
+__all__ = ["Function", "Graph", "Model", "Node", "Value", "dependencies"]
+
+_GAP = 1 << 20  # room between the order labels of neighbours, see Graph._label
+
+
+class Value:
+    """What flows along an edge: a graph input, a constant, or an output of a node.
+
+    ``uses`` maps (user, position) to None in the order in which the uses arose; a user is a node that takes
+    the value as input ``position``, or a graph that gives it as output ``position``.
+    """
+
+    __slots__ = ("const", "doc", "graph", "index", "metadata", "name", "output_uses", "producer", "quant", "type", "uses")
+
+    def __init__(self, name: str = "", type: Type | None = None, const: Tensor | SparseTensor | None = None) -> None:
+        """``const`` holds the elements of an initializer; the default, where the value is a graph input too."""
+        self.name = name
+        self.type = type
+        self.const = const
+        self.producer: Node | None = None
+        self.index = 0
+        self.graph: Graph | None = None
+        self.uses: dict[tuple[Node | Graph, int], None] = {}
+        self.output_uses = 0
+        self.quant: Quantization | None = None
+        self.metadata: dict[str, str] = {}
+        self.doc = ""
+
+    @property
+    def dtype(self) -> DType | None:
+        """Element type of a tensor; None when unknown or not a tensor."""
+        return self.type.dtype if isinstance(self.type, TensorType) else None
+
+    @property
+    def shape(self) -> Shape | None:
+        """Shape of a tensor; None when not even the rank is known."""
+        return self.type.shape if isinstance(self.type, TensorType) else None
+
+    @property
+    def rank(self) -> int | None:
+        """Number of axes, if known."""
+        shape = self.shape
+        return None if shape is None else len(shape)
+
+    @property
+    def is_input(self) -> bool:
+        """True for an input of a graph or function, with or without a default."""
+        return self.producer is None and self.graph is not None and self in self.graph._inputs
+
+    @property
+    def is_output(self) -> bool:
+        """True when some graph gives the value as an output."""
+        return self.output_uses > 0
+
+    @property
+    def constant(self) -> Tensor | None:
+        """The elements, when nobody can change them: a dense initializer that is no graph input."""
+        return self.const if isinstance(self.const, Tensor) and not self.is_input else None
+
+    def users(self) -> list[Node]:
+        """The nodes that take the value, each once, in order of first use."""
+        return list(dict.fromkeys(user for user, _ in self.uses if isinstance(user, Node)))
+
+    def replace_uses(self, new: Value) -> None:
+        """Everyone who takes this value takes ``new`` instead, graph outputs included; names stay as they are."""
+        if new is self:
+            return
+        for user, position in list(self.uses):
+            if isinstance(user, Node):
+                user.set_input(position, new)
+            else:
+                user.set_output(position, new)
+
+    def __repr__(self) -> str:
+        return f"<Value {self.name or '?'}>"
+
+
+class Node:
+    """One operation. It takes part in uses and order only while it stands in a graph."""
+
+    __slots__ = (
+        "_inputs", "_next", "_order", "_outputs", "_prev", "attrs", "doc", "domain", "graph", "metadata", "name",
+        "op_type", "overload",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        op_type: str,
+        inputs: Iterable[Value | None] = (),
+        attrs: Mapping[str, Any] | None = None,
+        *,
+        outputs: int | Sequence[Value] = 1,
+        domain: str = "",
+        name: str = "",
+        overload: str = "",
+    ) -> None:
+        """``attrs`` are :class:`Attr` or plain Python values; an input of None is left out."""
+        self.op_type = op_type
+        self.domain = "" if domain == "ai.onnx" else domain
+        self.overload = overload
+        self.name = name
+        self.doc = ""
+        self.metadata: dict[str, str] = {}
+        self.attrs: dict[str, Attr] = {key: as_attr(value) for key, value in attrs.items()} if attrs else {}
+        self._inputs: tuple[Value | None, ...] = tuple(inputs)
+        made = [Value() for _ in range(outputs)] if isinstance(outputs, int) else outputs
+        self._outputs: tuple[Value, ...] = tuple(made)
+        for index, value in enumerate(self._outputs):
+            value.producer, value.index = self, index
+        self.graph: Graph | None = None
+        self._prev: Node | None = None
+        self._next: Node | None = None
+        self._order = 0
+
+    @property
+    def inputs(self) -> tuple[Value | None, ...]:
+        """The values taken, None where an optional input is left out."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The values given. An optional output that nobody asked for has neither name nor uses."""
+        return self._outputs
+
+    @property
+    def output(self) -> Value:
+        """The first output."""
+        return self._outputs[0]
+
+    def input(self, position: int) -> Value | None:
+        """The input at ``position``; None when it is left out or beyond the end."""
+        return self._inputs[position] if position < len(self._inputs) else None
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """The plain value of an attribute, or ``default``."""
+        found = self.attrs.get(name)
+        return default if found is None else found.value
+
+    def set_input(self, position: int, value: Value | None) -> None:
+        """Take ``value`` at ``position``."""
+        old = self._inputs[position]
+        if old is value:
+            return
+        self._inputs = (*self._inputs[:position], value, *self._inputs[position + 1 :])
+        if self.graph is not None:
+            if old is not None:
+                old.uses.pop((self, position), None)
+            if value is not None:
+                value.uses[self, position] = None
+
+    def resize_inputs(self, values: Iterable[Value | None]) -> None:
+        """Take ``values`` instead of all inputs there were."""
+        standing = self.graph is not None
+        if standing:
+            _release(self)
+        self._inputs = tuple(values)
+        if standing:
+            _claim(self)
+
+    def subgraphs(self) -> Iterator[Graph]:
+        """The graphs among the attributes, in order."""
+        for attr in self.attrs.values():
+            yield from attr.graphs()
+
+    def before(self, other: Node) -> bool:
+        """True when this node stands before ``other`` in the same graph; constant time."""
+        return self._order < other._order
+
+    def is_op(self, *op_types: str) -> bool:
+        """True for a standard ONNX operator of one of these types."""
+        return not self.domain and self.op_type in op_types
+
+    def __repr__(self) -> str:
+        kind = f"{self.domain}:{self.op_type}" if self.domain else self.op_type
+        label = self.name or (self._outputs[0].name if self._outputs else "")
+        return f"<{kind} {label}>"
+
+
+class Graph:
+    """Inputs, constants, nodes in execution order, and outputs. Iterating survives insertion and removal."""
+
+    __slots__ = ("_count", "_first", "_inputs", "_last", "_outputs", "constants", "doc", "metadata", "name", "owner")
+
+    def __init__(self, name: str = "") -> None:
+        """``owner`` is the node of which this is a subgraph; None at the top and for a function's body."""
+        self.name = name
+        self.doc = ""
+        self.metadata: dict[str, str] = {}
+        self.owner: Node | None = None
+        self.constants: dict[Value, None] = {}
+        self._inputs: dict[Value, None] = {}
+        self._outputs: list[Value] = []
+        self._first: Node | None = None
+        self._last: Node | None = None
+        self._count = 0
+
+    # Inputs, outputs and constants
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """The inputs in order, those with a default included."""
+        return tuple(self._inputs)
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """The outputs in order; one value may be given more than once."""
+        return tuple(self._outputs)
+
+    def add_input(self, value: Value) -> Value:
+        """Append an input."""
+        value.graph = self
+        self._inputs[value] = None
+        return value
+
+    def remove_input(self, value: Value) -> None:
+        """Take an input off the list. One with a default lives on as a constant."""
+        del self._inputs[value]
+
+    def add_output(self, value: Value) -> None:
+        """Append an output."""
+        self._outputs.append(value)
+        value.uses[self, len(self._outputs) - 1] = None
+        value.output_uses += 1
+
+    def set_output(self, position: int, value: Value) -> None:
+        """Give ``value`` at ``position``. Names are not touched: the caller keeps the promise to the outside."""
+        old = self._outputs[position]
+        if old is value:
+            return
+        old.uses.pop((self, position), None)
+        old.output_uses -= 1
+        self._outputs[position] = value
+        value.uses[self, position] = None
+        value.output_uses += 1
+
+    def add_constant(self, value: Value | Tensor | SparseTensor, name: str = "") -> Value:
+        """Make a tensor, or a value that holds one, a constant of this graph."""
+        if not isinstance(value, Value):
+            value = Value(name or value.name, TensorType(value.dtype, value.shape, isinstance(value, SparseTensor)), value)
+        value.graph = self
+        self.constants[value] = None
+        return value
+
+    def remove_constant(self, value: Value) -> None:
+        """Forget an unused constant. Raises ValueError when someone takes it."""
+        if value.uses:
+            raise ValueError(f"{value!r} is still used")
+        self.constants.pop(value, None)
+
+    # Nodes
+
+    def __iter__(self) -> Iterator[Node]:
+        node = self._first
+        while node is not None:
+            following = node._next
+            yield node
+            # A node inserted right after this one is visited; one removed from under us is stepped over.
+            node = node._next if node.graph is self else _standing(following, self)
+
+    def __reversed__(self) -> Iterator[Node]:
+        node = self._last
+        while node is not None:
+            previous = node._prev
+            yield node
+            node = node._prev if node.graph is self else previous
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, node: Node) -> Node:
+        """Put ``node`` last."""
+        return self._link(node, self._last, None)
+
+    def insert_before(self, anchor: Node, node: Node) -> Node:
+        """Put ``node`` right before ``anchor``."""
+        return self._link(node, anchor._prev, anchor)
+
+    def insert_after(self, anchor: Node | None, node: Node) -> Node:
+        """Put ``node`` right after ``anchor``; first of all when that is None."""
+        return self._link(node, anchor, anchor._next if anchor is not None else self._first)
+
+    def remove(self, node: Node) -> None:
+        """Take ``node`` out. Raises ValueError while someone uses an output of it."""
+        for value in node._outputs:
+            if value.uses:
+                raise ValueError(f"{value!r} of {node!r} is still used")
+        _release(node)
+        self._unlink(node)
+
+    def move_before(self, anchor: Node, node: Node) -> None:
+        """Stand ``node`` before ``anchor``, uses untouched."""
+        self._unlink(node)
+        self._place(node, anchor._prev, anchor)
+
+    def sort(self) -> None:
+        """Stable topological order (Kahn, earliest label first), iterative, O((n + e) log n).
+
+        Raises ValueError naming a node on a cycle.
+        """
+        from heapq import heapify, heappop, heappush
+
+        nodes = list(self)
+        position = {node: i for i, node in enumerate(nodes)}
+        waiting = [0] * len(nodes)
+        followers: list[list[int]] = [[] for _ in nodes]
+        for i, node in enumerate(nodes):
+            needed = {position[v.producer] for v in dependencies(node) if v.producer in position}
+            waiting[i] = len(needed)
+            for j in needed:
+                followers[j].append(i)
+        ready = [i for i, n in enumerate(waiting) if n == 0]
+        heapify(ready)
+        order: list[int] = []
+        while ready:
+            i = heappop(ready)
+            order.append(i)
+            for j in followers[i]:
+                waiting[j] -= 1
+                if waiting[j] == 0:
+                    heappush(ready, j)
+        if len(order) < len(nodes):
+            culprit = next(node for i, node in enumerate(nodes) if waiting[i])
+            raise ValueError(f"{culprit!r} takes part in a cycle")
+        if order != sorted(order):
+            self._first = self._last = None
+            for node in nodes:
+                node._prev = node._next = None
+            self._count = 0
+            for i in order:
+                self._place(nodes[i], self._last, None)
+
+    def all_nodes(self) -> Iterator[Node]:
+        """Every node, those of nested subgraphs right after the node that holds them."""
+        stack: list[Iterator[Node]] = [iter(self)]
+        while stack:
+            for node in stack[-1]:
+                yield node
+                inner = list(node.subgraphs())
+                if inner:
+                    stack.extend(iter(graph) for graph in reversed(inner))
+                    break
+            else:
+                stack.pop()
+
+    def all_graphs(self) -> Iterator[Graph]:
+        """This graph and every graph nested in it, outer before inner."""
+        stack = [self]
+        while stack:
+            graph = stack.pop()
+            yield graph
+            inner = [sub for node in graph for sub in node.subgraphs()]
+            stack.extend(reversed(inner))
+
+    def _link(self, node: Node, left: Node | None, right: Node | None) -> Node:
+        if node.graph is not None:
+            raise ValueError(f"{node!r} stands in a graph already")
+        self._place(node, left, right)
+        _claim(node)
+        return node
+
+    def _place(self, node: Node, left: Node | None, right: Node | None) -> None:
+        node.graph, node._prev, node._next = self, left, right
+        if left is None:
+            self._first = node
+        else:
+            left._next = node
+        if right is None:
+            self._last = node
+        else:
+            right._prev = node
+        self._count += 1
+        self._label(node)
+
+    def _unlink(self, node: Node) -> None:
+        left, right = node._prev, node._next
+        if left is None:
+            self._first = right
+        else:
+            left._next = right
+        if right is None:
+            self._last = left
+        else:
+            right._prev = left
+        node.graph = None  # the links stay, so that an iterator standing here finds its way
+        self._count -= 1
+
+    def _label(self, node: Node) -> None:
+        """Give ``node`` a number between its neighbours'; number everyone anew when there is none left."""
+        low = node._prev._order if node._prev is not None else None
+        high = node._next._order if node._next is not None else None
+        if high is None:
+            node._order = (low or 0) + _GAP
+        elif low is None:
+            node._order = high - _GAP
+        elif high - low > 1:
+            node._order = (low + high) // 2
+        else:
+            for i, each in enumerate(self):
+                each._order = i * _GAP
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name} of {self._count} nodes>"
+
+
+class Function:
+    """A model-local function: a body over formal inputs, with attributes that calls fill in."""
+
+    __slots__ = ("attributes", "defaults", "doc", "domain", "graph", "metadata", "name", "opsets", "overload")
+
+    def __init__(self, domain: str, name: str, graph: Graph, opsets: dict[str, int], overload: str = "") -> None:
+        """``attributes`` are names without a default; ``defaults`` are those with one."""
+        self.domain = domain
+        self.name = name
+        self.overload = overload
+        self.graph = graph
+        self.opsets = opsets
+        self.attributes: list[str] = []
+        self.defaults: dict[str, Attr] = {}
+        self.doc = ""
+        self.metadata: dict[str, str] = {}
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What a call names: domain, name, overload."""
+        return self.domain, self.name, self.overload
+
+
+class Model:
+    """A graph, the operator sets it is written in, and the functions it calls."""
+
+    __slots__ = ("carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "version")
+
+    def __init__(self, graph: Graph, opsets: dict[str, int]) -> None:
+        """``opsets`` maps a domain to its version; the standard domain is the empty string."""
+        self.graph = graph
+        self.opsets = opsets
+        self.functions: dict[tuple[str, str, str], Function] = {}
+        self.ir_version = 10
+        self.producer: tuple[str, str] = ("", "")
+        self.domain = ""
+        self.version = 0
+        self.doc = ""
+        self.metadata: dict[str, str] = {}
+        self.carried: dict[str, Any] = {}  # parts of a file that nothing here reads, kept for the way out
+
+    @property
+    def opset(self) -> int:
+        """Version of the standard operator set; 0 when the model imports none."""
+        return self.opsets.get("", 0)
+
+    def graphs(self) -> Iterator[Graph]:
+        """Every graph: the main one, nested ones, and functions' bodies with theirs."""
+        yield from self.graph.all_graphs()
+        for function in self.functions.values():
+            yield from function.graph.all_graphs()
+
+    def nodes(self) -> Iterator[Node]:
+        """Every node of every graph."""
+        for graph in self.graphs():
+            yield from graph
+
+
+def dependencies(node: Node) -> Iterator[Value]:
+    """The values that ``node`` needs: its inputs, and what its subgraphs capture or use inside."""
+    stack = [node]
+    while stack:
+        current = stack.pop()
+        for value in current._inputs:
+            if value is not None:
+                yield value
+        for graph in current.subgraphs():
+            yield from graph._outputs
+            stack.extend(graph)
+
+
+def _claim(node: Node) -> None:
+    for position, value in enumerate(node._inputs):
+        if value is not None:
+            value.uses[node, position] = None
+    for graph in node.subgraphs():
+        graph.owner = node
+        for position, value in enumerate(graph._outputs):
+            if (graph, position) not in value.uses:
+                value.uses[graph, position] = None
+                value.output_uses += 1
+        for inner in graph:
+            _claim(inner)
+
+
+def _release(node: Node) -> None:
+    for position, value in enumerate(node._inputs):
+        if value is not None:
+            value.uses.pop((node, position), None)
+    for graph in node.subgraphs():
+        for position, value in enumerate(graph._outputs):
+            if value.uses.pop((graph, position), 0) is None:
+                value.output_uses -= 1
+        for inner in graph:
+            _release(inner)
+
+
+def _standing(node: Node | None, graph: Graph) -> Node | None:
+    while node is not None and node.graph is not graph:
+        node = node._next
+    return node

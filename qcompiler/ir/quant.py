@@ -1,0 +1,98 @@
+"""Quantization as data on values. It becomes QuantizeLinear and DequantizeLinear only at lowering.
+
+real = (quantized - zero_point) * scale, with quantized = clip(round_half_even(real / scale) + zero_point)
+(ONNX QuantizeLinear; Jacob et al., 2018, equation 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qcompiler.dtypes import DType
+
+__all__ = ["QuantSpec", "Quantization", "affine_parameters", "integer_range", "quantize"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantSpec:
+    """How a value is quantized: integer type, symmetry and granularity.
+
+    ``axis`` None means one scale for the tensor; an axis alone, one a slice; with ``block``, one a run of
+    ``block`` elements along that axis. ``reduced`` leaves one bit unused (processors whose products saturate).
+    """
+
+    dtype: DType
+    symmetric: bool = False
+    axis: int | None = None
+    block: int | None = None
+    reduced: bool = False
+
+
+@dataclass(slots=True)
+class Quantization:
+    """What is decided for one value.
+
+    ``low`` and ``high`` are the real range, ``scale`` float32 and ``zero_point`` of ``spec.dtype``; scalars or
+    [channels]. Values of one ``group`` share parameters. ``source`` says where the range came from;
+    ``pinned`` keeps passes from changing it.
+    """
+
+    spec: QuantSpec
+    scale: Array
+    zero_point: Array
+    low: Array
+    high: Array
+    source: str = ""
+    group: str = ""
+    pinned: bool = False
+
+
+def integer_range(spec: QuantSpec) -> tuple[int, int]:
+    """Smallest and largest integer used. Symmetric signed types leave out the most negative one."""
+    bits = spec.dtype.bits - (1 if spec.reduced else 0)
+    if spec.dtype.name.startswith("U"):
+        return 0, 2**bits - 1
+    top = 2 ** (bits - 1) - 1
+    return (-top if spec.symmetric else -top - 1), top
+
+
+def affine_parameters(low: Any, high: Any, spec: QuantSpec) -> tuple[Array, Array]:
+    """Scale (float32) and zero point (``spec.dtype``) for the real range [low, high], scalars or [channels].
+
+    Zero is always exactly representable. A range of no width gets scale 1. Raises ValueError when a bound is
+    not finite.
+    """
+    lows = np.minimum(np.asarray(low, np.float64), 0.0)
+    highs = np.maximum(np.asarray(high, np.float64), 0.0)
+    if not (np.isfinite(lows).all() and np.isfinite(highs).all()):
+        raise ValueError("the range is not finite")
+    bottom, top = integer_range(spec)
+    if spec.symmetric:
+        middle = (bottom + top + 1) // 2 if bottom == 0 else 0
+        widest = np.maximum(-lows, highs)
+        scale = widest / (top - middle)
+        zero = np.full(scale.shape, middle)
+    else:
+        scale = (highs - lows) / (top - bottom)
+        zero = bottom - np.rint(lows / np.where(scale > 0, scale, 1.0))
+    # Below the smallest normal float32 the division by the scale loses its precision or overflows.
+    usable = scale >= np.finfo(np.float32).tiny
+    scale = np.where(usable, scale, 1.0).astype(np.float32)
+    zero = np.clip(np.where(usable | spec.symmetric, zero, bottom if spec.dtype.name.startswith("U") else 0), bottom, top)
+    return scale, zero.astype(spec.dtype.numpy)
+
+
+def quantize(array: Array, scale: Array, zero_point: Array, spec: QuantSpec) -> Array:
+    """Integers of ``spec.dtype`` for real ``array``; ``scale`` and ``zero_point`` scalars, or [n] along ``spec.axis``."""
+    bottom, top = integer_range(spec)
+    if spec.axis is not None and scale.ndim:
+        shape = [1] * array.ndim
+        shape[spec.axis] = -1
+        scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    levels = np.rint(array.astype(np.float32) / scale) + zero_point.astype(np.float32)
+    return np.clip(levels, bottom, top).astype(spec.dtype.numpy)

@@ -1,0 +1,7 @@
+"""ONNX files in and out. Nobody else but the lowerings imports onnx."""
+
+from qcompiler.onnx_io.exporter import to_proto
+from qcompiler.onnx_io.importer import from_proto, load
+from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
+
+__all__ = ["from_proto", "load", "needs_external_data", "save", "to_bytes", "to_proto", "weight_bytes"]

@@ -1,0 +1,329 @@
+"""From ``onnx.ModelProto`` to the IR.
+
+Names become labels here: values are resolved by scope, so a name that is defined twice means its latest definition,
+and a node that stands before the one it depends on is sorted behind it. Constant nodes become constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import ImportFailure
+from qcompiler.ir import (
+    ArrayTensor,
+    Attr,
+    AttrKind,
+    ExternalTensor,
+    Function,
+    Graph,
+    MapType,
+    Model,
+    Node,
+    OpaqueType,
+    OptionalType,
+    PackedTensor,
+    SequenceType,
+    SparseTensor,
+    Tensor,
+    TensorType,
+    Type,
+    Value,
+    tensor,
+)
+from qcompiler.onnx_io.reader import as_proto, resolve_external
+
+__all__ = ["from_proto", "load"]
+
+_CARRIED = ("training_info", "configuration")
+
+
+def load(source: Any) -> Model:
+    """The IR of a model; see :func:`qcompiler.onnx_io.reader.as_proto` for what ``source`` may be.
+
+    External data is mapped, not read. Raises ImportFailure for what is not a sound model.
+    """
+    proto, folder = as_proto(source)
+    return from_proto(proto, folder)
+
+
+def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
+    """The IR of ``proto``; ``folder`` is where its external data lies. Raises ImportFailure."""
+    opsets = _opsets(proto.opset_import)
+    model = Model(_Importer(folder).graph(proto.graph), opsets)
+    model.ir_version = proto.ir_version
+    model.producer = (proto.producer_name, proto.producer_version)
+    model.domain, model.version, model.doc = proto.domain, proto.model_version, proto.doc_string
+    model.metadata = {item.key: item.value for item in proto.metadata_props}
+    for function in proto.functions:
+        made = _function(function, folder)
+        model.functions[made.key] = made
+    for field in _CARRIED:
+        if len(getattr(proto, field, ())):
+            model.carried[field] = [item.SerializeToString() for item in getattr(proto, field)]
+    if model.ir_version < 4:
+        # Before IR version 4 every initializer had to be listed among the inputs, and meant a constant all the same.
+        for value in model.graph.inputs:
+            if value.const is not None:
+                model.graph.remove_input(value)
+    return model
+
+
+class _Importer:
+    """Turns graphs into IR; one instance for a scope and everything nested in it."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self.scopes: list[dict[str, Value]] = []
+        self.promised: list[set[str]] = []  # names taken before they are defined, per scope
+
+    def graph(self, proto: onnx.GraphProto) -> Graph:
+        graph = Graph(proto.name)
+        graph.doc = proto.doc_string
+        graph.metadata = {item.key: item.value for item in proto.metadata_props}
+        scope: dict[str, Value] = {}
+        self.scopes.append(scope)
+        self.promised.append(set())
+        for info in proto.input:
+            scope[info.name] = graph.add_input(_described(Value(info.name), info))
+        for item in proto.initializer:
+            self._constant(graph, scope, item.name, to_tensor(item, self.folder))
+        for sparse in proto.sparse_initializer:
+            self._constant(graph, scope, sparse.values.name, _sparse(sparse, self.folder))
+        self.nodes(graph, proto.node, {info.name: info for info in proto.value_info})
+        for info in proto.output:
+            value = scope.get(info.name) or self._find(info.name)
+            if value is None:
+                raise ImportFailure(f"output '{info.name}' of graph '{proto.name}' is not computed by any node")
+            graph.add_output(_described(value, info))
+        for note in proto.quantization_annotation:
+            if note.tensor_name in scope:
+                for entry in note.quant_parameter_tensor_names:
+                    scope[note.tensor_name].metadata[f"onnx.quantization_annotation.{entry.key}"] = entry.value
+        self.scopes.pop()
+        self.promised.pop()
+        return graph
+
+    def nodes(self, graph: Graph, protos: Iterable[onnx.NodeProto], infos: dict[str, onnx.ValueInfoProto]) -> None:
+        scope, promised = self.scopes[-1], self.promised[-1]
+        late: dict[str, None] = {}
+        protos = list(protos)
+        own = {name for proto in protos for name in proto.output}
+        for proto in protos:
+            inputs: list[Value | None] = []
+            for name in proto.input:
+                if not name:
+                    inputs.append(None)
+                    continue
+                value = scope.get(name)
+                if value is None and name not in own:
+                    value = self._find(name)
+                if value is None:
+                    if name not in own:
+                        raise ImportFailure(
+                            f"node '{proto.name or proto.op_type}' takes '{name}', which nothing in graph '{graph.name}' "
+                            "or around it defines"
+                        )
+                    value = scope[name] = Value(name)
+                    promised.add(name)
+                    late[name] = None
+                inputs.append(value)
+            attrs = {attribute.name: self.attribute(attribute) for attribute in proto.attribute}
+            if proto.op_type == "Constant" and proto.domain in ("", "ai.onnx"):
+                made = _constant_of(attrs)
+                if made is not None:
+                    self._constant(graph, scope, proto.output[0], made, name_holds=proto.output[0] in promised)
+                    promised.discard(proto.output[0])
+                    continue
+            outputs = []
+            for name in proto.output:
+                value = scope[name] if name in promised else Value(name)
+                promised.discard(name)
+                if name:
+                    scope[name] = value
+                    if name in infos:
+                        _described(value, infos[name])
+                outputs.append(value)
+            node = Node(proto.op_type, inputs, attrs, outputs=outputs, domain=proto.domain, name=proto.name,
+                        overload=proto.overload)  # fmt: skip
+            node.doc = proto.doc_string
+            if proto.metadata_props:
+                node.metadata = {item.key: item.value for item in proto.metadata_props}
+            if proto.device_configurations:
+                packed = onnx.NodeProto(device_configurations=proto.device_configurations).SerializeToString()
+                node.metadata["onnx.device_configurations"] = packed.hex()
+            graph.append(node)
+        if late:
+            try:
+                graph.sort()
+            except ValueError as error:
+                raise ImportFailure(f"graph '{graph.name}' cannot be put in order: {error}") from None
+
+    def attribute(self, proto: onnx.AttributeProto) -> Attr:
+        kind = AttrKind(proto.type)
+        if proto.ref_attr_name:
+            return Attr(kind, None, proto.ref_attr_name)
+        if kind is AttrKind.INT:
+            return Attr(kind, proto.i)
+        if kind is AttrKind.INTS:
+            return Attr(kind, tuple(proto.ints))
+        if kind is AttrKind.FLOAT:
+            return Attr(kind, proto.f)
+        if kind is AttrKind.FLOATS:
+            return Attr(kind, tuple(proto.floats))
+        if kind is AttrKind.STRING:
+            return Attr(kind, _text(proto.s))
+        if kind is AttrKind.STRINGS:
+            return Attr(kind, tuple(_text(item) for item in proto.strings))
+        if kind is AttrKind.TENSOR:
+            return Attr(kind, to_tensor(proto.t, self.folder))
+        if kind is AttrKind.TENSORS:
+            return Attr(kind, tuple(to_tensor(item, self.folder) for item in proto.tensors))
+        if kind is AttrKind.GRAPH:
+            return Attr(kind, self.graph(proto.g))
+        if kind is AttrKind.GRAPHS:
+            return Attr(kind, tuple(self.graph(item) for item in proto.graphs))
+        if kind is AttrKind.SPARSE_TENSOR:
+            return Attr(kind, _sparse(proto.sparse_tensor, self.folder))
+        if kind is AttrKind.SPARSE_TENSORS:
+            return Attr(kind, tuple(_sparse(item, self.folder) for item in proto.sparse_tensors))
+        if kind is AttrKind.TYPE:
+            return Attr(kind, to_type(proto.tp))
+        if kind is AttrKind.TYPES:
+            return Attr(kind, tuple(to_type(item) for item in proto.type_protos))
+        raise ImportFailure(f"attribute '{proto.name}' has no type")
+
+    def _constant(
+        self, graph: Graph, scope: dict[str, Value], name: str, data: Tensor | SparseTensor, name_holds: bool = False
+    ) -> None:
+        value = scope.get(name)
+        if value is None or (not value.is_input and not name_holds):
+            value = scope[name] = Value(name)
+        value.const = data
+        if value.type is None:
+            value.type = TensorType(data.dtype, data.shape, isinstance(data, SparseTensor))
+        graph.add_constant(value)
+
+    def _find(self, name: str) -> Value | None:
+        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
+
+
+def _function(proto: onnx.FunctionProto, folder: Path | None) -> Function:
+    importer = _Importer(folder)
+    graph = Graph(proto.name)
+    scope: dict[str, Value] = {}
+    importer.scopes.append(scope)
+    importer.promised.append(set())
+    for name in proto.input:
+        scope[name] = graph.add_input(Value(name))
+    importer.nodes(graph, proto.node, {info.name: info for info in proto.value_info})
+    for name in proto.output:
+        if name not in scope:
+            raise ImportFailure(f"output '{name}' of function '{proto.domain}:{proto.name}' is not computed by any node")
+        graph.add_output(scope[name])
+    function = Function(proto.domain, proto.name, graph, _opsets(proto.opset_import), proto.overload)
+    function.attributes = list(proto.attribute)
+    function.defaults = {item.name: importer.attribute(item) for item in proto.attribute_proto}
+    function.doc = proto.doc_string
+    function.metadata = {item.key: item.value for item in proto.metadata_props}
+    return function
+
+
+def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
+    """The constant in ``proto``; external data stays in its file. Raises ImportFailure when it is too short."""
+    try:
+        dtype = DType(proto.data_type)
+    except ValueError:
+        raise ImportFailure(f"tensor '{proto.name}' has the unknown element type {proto.data_type}") from None
+    shape = tuple(proto.dims)
+    made: Tensor
+    if proto.data_location == onnx.TensorProto.EXTERNAL:
+        entry = {item.key: item.value for item in proto.external_data}
+        path = resolve_external(entry, folder, proto.name)
+        offset = int(entry.get("offset", 0))
+        length = int(entry.get("length", 0)) or path.stat().st_size - offset
+        made = ExternalTensor(path, offset, length, dtype, shape, proto.name)
+        if offset < 0 or length < made.nbytes or offset + length > path.stat().st_size:
+            raise ImportFailure(
+                f"tensor '{proto.name}' needs {made.nbytes} bytes at {offset} of {path}, which has {path.stat().st_size}"
+            )
+        return made
+    try:
+        if proto.HasField("raw_data") and dtype is not DType.STRING:
+            made = PackedTensor(proto.raw_data, dtype, shape, proto.name)
+            if len(proto.raw_data) != made.nbytes:
+                raise ValueError(f"{len(proto.raw_data)} bytes where {made.nbytes} are due")
+        else:
+            made = ArrayTensor(np.asarray(onnx.numpy_helper.to_array(proto)), proto.name, dtype)
+    except ValueError as error:
+        raise ImportFailure(f"tensor '{proto.name}' does not hold what its shape {list(shape)} asks for: {error}") from None
+    made.metadata = {item.key: item.value for item in proto.metadata_props}
+    return made
+
+
+def to_type(proto: onnx.TypeProto) -> Type | None:
+    """The type in ``proto``; None when it says nothing."""
+    kind = proto.WhichOneof("value")
+    if kind in ("tensor_type", "sparse_tensor_type"):
+        held = getattr(proto, kind)
+        shape = None
+        if held.HasField("shape"):
+            shape = tuple(
+                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in held.shape.dim
+            )
+        return TensorType(DType(held.elem_type) if held.elem_type else None, shape, kind == "sparse_tensor_type")
+    if kind == "sequence_type":
+        return SequenceType(to_type(proto.sequence_type.elem_type))
+    if kind == "optional_type":
+        return OptionalType(to_type(proto.optional_type.elem_type))
+    if kind == "map_type":
+        return MapType(DType(proto.map_type.key_type), to_type(proto.map_type.value_type))
+    if kind == "opaque_type":
+        return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name)
+    return None
+
+
+def _described(value: Value, info: onnx.ValueInfoProto) -> Value:
+    found = to_type(info.type)
+    if found is not None:
+        value.type = found
+    value.doc = info.doc_string
+    for item in info.metadata_props:
+        value.metadata[item.key] = item.value
+    return value
+
+
+def _constant_of(attrs: dict[str, Attr]) -> Tensor | SparseTensor | None:
+    """What a Constant node holds; None when it takes it from a function's attribute."""
+    if len(attrs) != 1:
+        return None
+    (key, attr), *_ = attrs.items()
+    if attr.ref:
+        return None
+    if key in ("value", "sparse_value"):
+        return attr.value  # type: ignore[no-any-return]
+    dtypes = {"value_int": DType.INT64, "value_ints": DType.INT64, "value_float": DType.FLOAT, "value_floats": DType.FLOAT,
+              "value_string": DType.STRING, "value_strings": DType.STRING}  # fmt: skip
+    return tensor(attr.value, dtypes[key]) if key in dtypes else None
+
+
+def _sparse(proto: onnx.SparseTensorProto, folder: Path | None) -> SparseTensor:
+    return SparseTensor(
+        to_tensor(proto.values, folder), to_tensor(proto.indices, folder), tuple(proto.dims), proto.values.name
+    )
+
+
+def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
+    return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in imports}
+
+
+def _text(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

@@ -1,0 +1,125 @@
+"""From a file, or another library's object, to an ``onnx.ModelProto`` that is known to be sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from qcompiler.errors import ImportFailure
+
+__all__ = ["as_proto", "read_proto", "resolve_external"]
+
+_HINT = "export the model again, or check that the download is whole"
+
+
+def as_proto(source: Any) -> tuple[onnx.ModelProto, Path | None]:
+    """The protobuf that ``source`` stands for, and the folder in which its external data lies, if any.
+
+    ``source`` is a path, bytes, an ``onnx.ModelProto``, an ``onnx_ir.Model``, a PyTorch ``ONNXProgram`` or an
+    onnx-graphsurgeon ``Graph``; the last four are recognised without importing their libraries.
+    Raises ImportFailure for anything that is not a sound model.
+    """
+    if isinstance(source, str | Path):
+        return read_proto(Path(source)), Path(source).parent
+    if isinstance(source, bytes):
+        return _checked(_parse(source, "the given bytes"), "the given bytes"), None
+    if isinstance(source, onnx.ModelProto):
+        return _checked(source, "the given ModelProto"), None
+    kind = f"{type(source).__module__}.{type(source).__qualname__}"
+    if kind.startswith("torch.") and hasattr(source, "model_proto"):
+        return _checked(source.model_proto, "the given ONNXProgram"), None
+    if kind.startswith("onnx_ir."):
+        import onnx_ir
+
+        return _checked(onnx_ir.to_proto(source), "the given onnx_ir.Model"), None
+    if kind.startswith("onnx_graphsurgeon."):
+        import onnx_graphsurgeon
+
+        return _checked(onnx_graphsurgeon.export_onnx(source), "the given graphsurgeon Graph"), None
+    raise ImportFailure(
+        f"{kind} is not a model",
+        hint="give a path, bytes, onnx.ModelProto, onnx_ir.Model, torch ONNXProgram or onnx_graphsurgeon.Graph",
+    )
+
+
+def read_proto(path: Path) -> onnx.ModelProto:
+    """The model in the file at ``path``, external data left where it is. Raises ImportFailure."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImportFailure(f"there is no file {path}", hint="check the path") from None
+    except IsADirectoryError:
+        raise ImportFailure(f"{path} is a folder, not a model", hint="give the .onnx file in it") from None
+    except OSError as error:
+        raise ImportFailure(f"{path} cannot be read: {error.strerror}") from None
+    proto = _parse(data, str(path))
+    del data
+    return _checked(proto, str(path), path)
+
+
+def resolve_external(entry: dict[str, str], folder: Path | None, name: str) -> Path:
+    """The file that an external tensor names. Raises ImportFailure when it is missing or outside ``folder``."""
+    location = entry.get("location", "")
+    if folder is None:
+        raise ImportFailure(
+            f"tensor '{name}' lies in the external file '{location}', but the model was not read from a folder",
+            hint="give the path of the .onnx file instead of its content",
+        )
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not location or Path(location).is_absolute() or not path.is_relative_to(root):
+        raise ImportFailure(
+            f"tensor '{name}' names the external file '{location}', which lies outside the model's folder",
+            hint="move the data beside the model and save it again",
+        )
+    if not path.is_file():
+        raise ImportFailure(
+            f"the external data file {folder / location} of tensor '{name}' is missing", hint="copy it beside the model"
+        )
+    return path
+
+
+def _parse(data: bytes, where: str) -> onnx.ModelProto:
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(data)
+    except Exception:  # protobuf's DecodeError moved between versions
+        raise ImportFailure(f"{where} is not an ONNX model ({len(data)} bytes cannot be parsed)", hint=_HINT) from None
+    if not proto.ir_version or not proto.HasField("graph"):
+        raise ImportFailure(f"{where} is not an ONNX model (it has no graph)", hint=_HINT)
+    return proto
+
+
+def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> onnx.ModelProto:
+    folder = path.parent if path is not None else None
+    for tensor in _tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            resolve_external({item.key: item.value for item in tensor.external_data}, folder, tensor.name)
+    try:
+        # By path the checker reads external data in place; a protobuf over 2 GB could not be handed over at all.
+        onnx.checker.check_model(str(path) if path is not None else proto)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ImportFailure(f"{where} is not a valid ONNX model: {reason[0]}", hint=_HINT) from None
+    return proto
+
+
+def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Every tensor of the model outside functions, those in attributes and subgraphs included."""
+    found: list[onnx.TensorProto] = []
+    graphs = [proto.graph]
+    while graphs:
+        graph = graphs.pop()
+        found.extend(graph.initializer)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.type == onnx.AttributeProto.TENSOR:
+                    found.append(attribute.t)
+                elif attribute.type == onnx.AttributeProto.GRAPH:
+                    graphs.append(attribute.g)
+                elif attribute.type in (onnx.AttributeProto.TENSORS, onnx.AttributeProto.GRAPHS):
+                    found.extend(attribute.tensors)
+                    graphs.extend(attribute.graphs)
+    return found

@@ -1,0 +1,1 @@
+"""Patterns, the matcher that finds them and the driver that applies rules."""

@@ -1,0 +1,1 @@
+"""What to quantize or prune, chosen within a budget."""
