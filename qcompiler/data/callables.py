@@ -109,7 +109,11 @@ class _Cursor:
         if index < self._index:
             self._restart()
         while self._index < index:
-            following = next(self._stream, None)
+            try:
+                following = next(self._stream, None)
+            except DataError:
+                self._restart()  # a generator that has raised is over; who asks again is told again
+                raise
             if following is None:
                 given = self._index + 1
                 self._restart()

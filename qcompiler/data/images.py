@@ -56,7 +56,7 @@ class ImageDataset(Dataset):
                     f"{path} becomes {image.shape}, {paths[0]} becomes {images[0].shape}, and a batch takes one shape",
                     hint=f"set resize, or crop, in {self._settings.file}",
                 )
-        return {self._spec.name: np.stack(images)}
+        return {self._spec.name: np.ascontiguousarray(np.stack(images))}
 
 
 def open_images(
@@ -104,6 +104,11 @@ def _input(settings: ImageSettings, inputs: Sequence[InputSpec]) -> InputSpec:
     spec = next(spec for spec in inputs if spec.name == wanted)
     if spec.dtype.kind not in "iu" and not spec.dtype.name.startswith(("float", "bfloat")):
         raise DataError(f"{settings.file}: input '{wanted}' takes {spec}", hint="images cannot feed it")
+    if spec.shape is not None and len(spec.shape) != 4:
+        raise DataError(
+            f"{settings.file}: input '{wanted}' takes {spec}, and images have rank 4, {settings.layout}",
+            hint="yield samples from a Python callable, --data MODULE:CALLABLE",
+        )
     return spec
 
 

@@ -130,7 +130,10 @@ def open_npz_folder(
     The headers of all files (up to ``limit`` samples) are checked now, values when their file's turn comes. DataError
     for whatever does not fit the model.
     """
-    paths = sorted(path for path in folder.iterdir() if path.suffix == ".npz")
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".npz")
+    except OSError as error:
+        raise DataError(f"{folder} cannot be listed: {error}", hint="check its permissions") from error
     if not paths:
         raise DataError(
             f"{folder} holds no .npz file",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 
 from qcompiler.data.arrays import open_arrays
@@ -13,7 +12,7 @@ from qcompiler.data.callables import CallableDataset, import_callable
 from qcompiler.data.dataset import Dataset, InputSpec
 from qcompiler.data.images import open_images
 from qcompiler.data.npz import open_npz, open_npz_folder
-from qcompiler.data.records import RecordDataset
+from qcompiler.data.records import RecordDataset, read_records
 from qcompiler.data.synthetic import DEFAULT_SAMPLES, RandomDataset
 from qcompiler.errors import DataError, UsageError
 
@@ -70,7 +69,7 @@ def open_dataset(
     if isinstance(spec, Sequence):
         return RecordDataset(spec[:limit], inputs)
     if isinstance(spec, Iterator):
-        return RecordDataset(list(islice(spec, limit)), inputs)
+        return RecordDataset(read_records(spec, limit), inputs)
     if isinstance(spec, Iterable):
         return CallableDataset(spec.__iter__, inputs, where=f"the {type(spec).__name__}", limit=limit)
     if callable(spec):
@@ -85,7 +84,7 @@ def _open_named(
     if spec == "random":
         return RandomDataset(inputs, count=limit or DEFAULT_SAMPLES, batch_size=batch_size, seed=seed)
     path = Path(spec)
-    if os.path.isdir(path):  # unlike Path.is_dir, it takes any text for an answer
+    if os.path.isdir(spec):  # of the text: no text is no folder, and none is too long to ask about
         return open_npz_folder(path, inputs, limit=limit, batch_size=batch_size)
     if path.suffix == ".toml":
         return open_images(path, inputs, limit=limit, batch_size=batch_size)

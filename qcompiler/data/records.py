@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from itertools import islice
 
 from qcompiler.data.dataset import Array, Dataset, InputSpec, Sample
 from qcompiler.data.fit import check_sample, stack_labels
 from qcompiler.errors import DataError
 
-__all__ = ["RecordDataset"]
+__all__ = ["RecordDataset", "read_records"]
 
 
 class RecordDataset(Dataset):
@@ -35,3 +37,16 @@ class RecordDataset(Dataset):
 
     def _check(self, index: int) -> tuple[Sample, Array | None]:
         return check_sample(self._records[index], self._inputs, f"sample {index} of {self._where}")
+
+
+def read_records(iterator: Iterator[object], limit: int | None = None) -> list[object]:
+    """What is left in ``iterator``, up to ``limit`` dicts; DataError where it raises.
+
+    They are copied, since a generator may fill the same arrays again and again.
+    """
+    try:
+        return [deepcopy(record) for record in islice(iterator, limit)]
+    except Exception as error:  # the user's code may raise anything
+        raise DataError(
+            f"the iterator of samples raised {type(error).__name__}: {error}", hint="it yields dicts of arrays"
+        ) from error

@@ -79,7 +79,8 @@ def test_types_that_numpy_files_store_as_raw_bytes(tmp_path: Path, x: Array) -> 
 
 
 def test_empty_axes_and_names_with_slashes(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", **{"model/past:0": np.zeros((2, 4, 0), np.float32)})
+    arrays: dict[str, Any] = {"model/past:0": np.zeros((2, 4, 0), np.float32)}
+    np.savez(tmp_path / "a.npz", **arrays)
     dataset = open_dataset(tmp_path / "a.npz", [InputSpec("model/past:0", F32, ("N", 4, None))])
     assert dataset.sample(1)["model/past:0"].shape == (1, 4, 0)
 
@@ -191,6 +192,11 @@ def test_the_checks_of_arrays_name_the_file(tmp_path: Path, x: Array) -> None:
 def test_a_folder_without_npz_files(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"")
     assert ".toml" in refusal(tmp_path)
+
+
+def test_what_cannot_be_opened_as_a_file(tmp_path: Path) -> None:
+    (tmp_path / "a.npz").mkdir()
+    assert "cannot be read" in refusal(tmp_path)
 
 
 def test_a_bad_file_in_a_folder_is_named(folder: Path, x: Array) -> None:

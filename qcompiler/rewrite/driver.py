@@ -1,0 +1,200 @@
+"""Applies rules until none fires. Rules are indexed by the operator at which they start; a change puts only those
+nodes back on the list whose match it may have opened. Time grows linearly with the graph."""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+
+from qcompiler.errors import PassError
+from qcompiler.ir import Model, Node, Value
+from qcompiler.rewrite.edit import can_replace, erase_dead, replace_value
+from qcompiler.rewrite.matcher import Match, Refusal, match
+from qcompiler.rewrite.rule import Rewriter, Rule
+from qcompiler.rewrite.trace import Rewrite, Trace, label
+
+__all__ = ["RuleError", "apply_rules"]
+
+_FEW = 8  # a value with more uses than this cannot be the inner value of a pattern, so losing one opens no match
+Permit = Callable[[str, Node], bool]
+
+
+class RuleError(PassError):
+    """A rule raised, looped or built something impossible. ``rule`` names it; the graph is as before the rewrite."""
+
+    def __init__(self, what: str, rule: str, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.rule = rule
+
+
+def apply_rules(
+    model: Model, rules: Sequence[Rule], *, trace: Trace | None = None, permit: Permit | None = None, budget: int | None = None
+) -> int:
+    """Rewrite ``model`` in place with ``rules``, earlier ones first at each node; how many rewrites were made.
+
+    ``permit(rule, root)`` is asked before each rewrite and may say no. ``budget`` bounds the rewrites that do not
+    make the graph smaller, default 4 a node and 1,000.
+    Raises RuleError naming the rule that raised, or those that undo each other.
+    """
+    driver = _Driver(model, rules, trace if trace is not None else Trace(), permit, budget)
+    # A rewrite frees by reference counting nearly all it drops; walking a large graph again and again for the few
+    # cycles would make the time grow faster than the graph.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return driver.run()
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Driver:
+    def __init__(
+        self, model: Model, rules: Sequence[Rule], trace: Trace, permit: Permit | None, budget: int | None
+    ) -> None:
+        self.model = model
+        self.trace = trace
+        self.permit = permit
+        self.index: dict[tuple[str, str], list[Rule]] = {}
+        self.required = {rule: rule.required() for rule in rules}
+        self.reach = max((rule.depth() for rule in rules), default=1)
+        for rule in rules:
+            for root in rule.roots():
+                self.index.setdefault(root, []).append(rule)
+        self.population = Counter((node.domain, node.op_type) for node in model.nodes())
+        self.budget = 4 * self.population.total() + 1000 if budget is None else budget
+        self.recent: deque[str] = deque(maxlen=64)
+        self.queue: deque[Node] = deque()
+        self.queued: set[Node] = set()
+
+    def run(self) -> int:
+        count = 0
+        for graph in self.model.graphs():
+            self._enqueue(graph)
+        while self.queue:
+            node = self.queue.popleft()
+            self.queued.discard(node)
+            if node.graph is None:
+                continue
+            for rule in self.index[node.domain, node.op_type]:
+                if all(self.population[kind] for kind in self.required[rule]) and self._try(rule, node):
+                    count += 1
+                    break
+        return count
+
+    def _enqueue(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if (node.domain, node.op_type) in self.index and node not in self.queued and node.graph is not None:
+                self.queue.append(node)
+                self.queued.add(node)
+
+    def _try(self, rule: Rule, root: Node) -> bool:
+        """Match and rewrite; True when the graph changed."""
+        missed: list[tuple[int, str]] | None = [] if self.trace.explain else None
+        found = match(rule.outputs, root, missed)
+        if found is None:
+            for depth, reason in missed or ():
+                self.trace.missed(rule.name, root, reason, depth)
+            return False
+        olds = found.outputs(rule.outputs)
+        anchor = root
+        for value in olds:
+            if value.producer is not None and value.producer.before(anchor):
+                anchor = value.producer
+        if anchor is not root or len({value.producer for value in olds}) > 1:
+            late = _late_input(found, anchor)
+            if late is not None:
+                self.trace.missed(rule.name, root, f"{late!r} is computed after {anchor!r}", len(found.nodes))
+                return False
+        rewriter = Rewriter(anchor)
+        try:
+            result = rule.rewrite(rewriter, found)
+            reason = self._objection(rule, rewriter, result, olds, root)
+        except Exception as error:
+            rewriter.undo()
+            raise RuleError(f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name) from error
+        if reason is not None:
+            rewriter.undo()
+            self.trace.missed(rule.name, root, reason, len(found.nodes))
+            return False
+        self._apply(rule, rewriter, found, olds, result if isinstance(result, tuple) else (result,))  # type: ignore[arg-type]
+        return True
+
+    def _objection(
+        self, rule: Rule, rewriter: Rewriter, result: object, olds: tuple[Value, ...], root: Node
+    ) -> str | None:
+        """Why ``result`` cannot be used, or None."""
+        if result is None:
+            return "the rule made nothing"
+        if isinstance(result, Refusal):
+            return result.reason
+        news = result if isinstance(result, tuple) else (result,)
+        if len(news) != len(olds) or not all(isinstance(value, Value) for value in news):
+            raise TypeError(f"it returned {len(news)} results for a pattern of {len(olds)} outputs")
+        for old, new in zip(olds, news, strict=True):
+            if old is new:
+                return "nothing would change"
+            if old.dtype is not None and new.dtype is not None and old.dtype is not new.dtype:
+                raise TypeError(f"{old!r} is {old.dtype.name} and its replacement {new.dtype.name}")
+            if root.is_op("Identity") and not can_replace(old, new):
+                return "an output of the graph must keep its name"
+        if self.permit is not None and not self.permit(rule.name, root):
+            return "held back"
+        return None
+
+    def _apply(
+        self, rule: Rule, rewriter: Rewriter, found: Match, olds: tuple[Value, ...], news: tuple[Value, ...]
+    ) -> None:
+        nodes_in = tuple(label(node) for node in found.nodes)
+        created = list(rewriter.created)
+        stem = found.root.name or found.root.output.name
+        for i, node in enumerate(created):
+            if not node.name:
+                node.name = stem if i == len(created) - 1 else f"{stem}/{node.op_type}_{i}"
+        touched: dict[Value, None] = {}
+        for old, new in zip(olds, news, strict=True):
+            holder = replace_value(old, new)
+            if holder is not None:
+                created.append(holder)
+            touched[new] = None
+        removed: list[Node] = []
+        lost = erase_dead([*found.nodes, *created], removed)
+        touched.update(dict.fromkeys(value for value in lost if len(value.uses) <= _FEW))
+        for value in rewriter.constants:
+            if not value.uses:
+                rewriter.graph.remove_constant(value)
+        self.population.update((node.domain, node.op_type) for node in created)
+        self.population.subtract((node.domain, node.op_type) for node in removed)
+        self.trace.rewrites.append(Rewrite(rule.name, nodes_in, tuple(label(node) for node in created if node.graph)))
+        self._spend(rule, found.root, len(created) - len(removed))
+        self._enqueue(created)
+        self._requeue(list(touched))
+
+    def _requeue(self, level: list[Value]) -> None:
+        """Whatever a pattern of our depth could reach from a changed value goes back on the list."""
+        for _ in range(self.reach):
+            users = list(dict.fromkeys(user for value in level for user in value.users()))
+            self._enqueue(users)
+            level = [value for user in users for value in user.outputs if len(value.uses) <= _FEW]
+
+    def _spend(self, rule: Rule, root: Node, growth: int) -> None:
+        self.recent.append(rule.name)
+        if growth < 0:
+            return
+        self.budget -= 1
+        if self.budget < 0:
+            names = list(dict.fromkeys(reversed(self.recent)))[:3]
+            raise RuleError(
+                f"the rules {', '.join(names)} keep undoing each other near {root!r}", rule.name, hint=f"leave out '{rule.name}'"
+            )
+
+
+def _late_input(found: Match, anchor: Node) -> Value | None:
+    """A bound value that is computed behind ``anchor``, so that nothing put there could use it."""
+    for bound in found.bindings.values():
+        for value in bound if isinstance(bound, tuple) else (bound,):
+            node = value.producer if value is not None else None
+            if node is not None and node.graph is anchor.graph and not node.before(anchor):
+                return value  # type: ignore[no-any-return]
+    return None

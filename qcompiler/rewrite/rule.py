@@ -1,0 +1,143 @@
+"""A rule: a pattern and what comes instead. The rewriter is the only way in which it touches the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qcompiler.ir import Graph, Node, Tensor, Value, tensor
+from qcompiler.rewrite.matcher import Match, Refusal
+from qcompiler.rewrite.pattern import AnyOf, Maybe, NodePattern, Output, Pattern, Skip, parse
+
+__all__ = ["Rewriter", "Rule", "rule"]
+
+Result = Value | tuple[Value, ...] | Refusal | None
+
+
+class Rewriter:
+    """Adds nodes in front of a match. Nothing that exists is changed before the rule has answered."""
+
+    def __init__(self, anchor: Node) -> None:
+        """New nodes are put before ``anchor``."""
+        if anchor.graph is None:
+            raise ValueError(f"{anchor!r} stands in no graph")
+        self.graph: Graph = anchor.graph
+        self.anchor = anchor
+        self.created: list[Node] = []
+        self.constants: list[Value] = []
+        self.op: Any = _Maker(self, "")
+
+    def node(self, op_type: str, *inputs: Any, domain: str = "", outputs: int = 1, name: str = "", **attrs: Any) -> Any:
+        """Add a node; its output, or a tuple of them when ``outputs`` is more than one. Arrays become constants."""
+        made = Node(op_type, [self._value(item) for item in inputs], attrs, outputs=outputs, domain=domain, name=name)
+        self.graph.insert_before(self.anchor, made)
+        self.created.append(made)
+        return made.output if outputs == 1 else made.outputs
+
+    def constant(self, data: Any, name: str = "") -> Value:
+        """Add a constant. Its element type is the array's own."""
+        held = data if isinstance(data, Tensor) else tensor(np.asarray(data))
+        value = self.graph.add_constant(held, name or held.name)
+        self.constants.append(value)
+        return value
+
+    def undo(self) -> None:
+        """Remove everything that was added."""
+        for node in reversed(self.created):
+            for value in node.outputs:
+                if value.uses:
+                    raise ValueError(f"{value!r} is in use already")
+            self.graph.remove(node)
+        for value in self.constants:
+            self.graph.remove_constant(value)
+        self.created.clear()
+        self.constants.clear()
+
+    def _value(self, item: Any) -> Value | None:
+        return item if item is None or isinstance(item, Value) else self.constant(item)
+
+
+class _Maker:
+    """``rw.op.Conv(x, w)`` adds a node; ``rw.op("com.microsoft").Gelu(x)`` one of another domain."""
+
+    def __init__(self, rewriter: Rewriter, domain: str) -> None:
+        self._rewriter = rewriter
+        self._domain = domain
+
+    def __call__(self, domain: str) -> _Maker:
+        return _Maker(self._rewriter, domain)
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        def make(*inputs: Any, _outputs: int = 1, _name: str = "", **attrs: Any) -> Any:
+            return self._rewriter.node(op_type, *inputs, domain=self._domain, outputs=_outputs, name=_name, **attrs)
+
+        return make
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """Stateless. ``rewrite(rw, m)`` returns what replaces the pattern's outputs, or ``m.no(reason)``."""
+
+    name: str
+    outputs: tuple[Pattern, ...]
+    rewrite: Callable[[Rewriter, Match], Result]
+    doc: str = ""
+
+    def roots(self) -> list[tuple[str, str]]:
+        """(domain, operator type) of the nodes at which the rule may start."""
+        first = self.outputs[0]
+        choices = first.choices if isinstance(first, AnyOf) else (first,)
+        return list(dict.fromkeys(_kind(choice) for choice in choices))
+
+    def required(self) -> set[tuple[str, str]]:
+        """Kinds of nodes without which the rule cannot match anywhere."""
+        found: set[tuple[str, str]] = set()
+        stack: list[Pattern] = [item for item in self.outputs if not isinstance(item, AnyOf)]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, Output):
+                item = item.node
+            if isinstance(item, NodePattern):
+                found.add((item.domain, item.op_type))
+                stack.extend(item.inputs)
+            elif isinstance(item, Skip):
+                stack.append(item.inner)
+        return found
+
+    def depth(self) -> int:
+        """Longest path of nodes in the pattern."""
+        deepest = 0
+        stack: list[tuple[Pattern, int]] = [(item, 0) for item in self.outputs]
+        while stack:
+            item, level = stack.pop()
+            if isinstance(item, Output):
+                item = item.node
+            if isinstance(item, NodePattern):
+                level += 1
+                deepest = max(deepest, level)
+                stack.extend((inner, level) for inner in item.inputs)
+            elif isinstance(item, AnyOf):
+                stack.extend((inner, level) for inner in item.choices)
+            elif isinstance(item, Maybe | Skip):
+                stack.append((item.inner, level + isinstance(item, Skip)))
+        return deepest
+
+
+def rule(pattern: Callable[..., Any]) -> Callable[[Callable[[Rewriter, Match], Result]], Rule]:
+    """Decorator: ``@rule(lambda x: op.Mul(x, op.Sigmoid(x)))`` over ``def silu(rw, m)`` makes a :class:`Rule`."""
+    outputs = parse(pattern)
+
+    def decorate(function: Callable[[Rewriter, Match], Result]) -> Rule:
+        return Rule(function.__name__.replace("_", "-"), outputs, function, (function.__doc__ or "").strip())
+
+    return decorate
+
+
+def _kind(pattern: Pattern) -> tuple[str, str]:
+    node = pattern.node if isinstance(pattern, Output) else pattern
+    if not isinstance(node, NodePattern):
+        raise TypeError(f"{pattern!r} cannot be a root")
+    return node.domain, node.op_type
