@@ -69,7 +69,7 @@ def check_names(names: Iterable[str], inputs: Sequence[InputSpec], where: str) -
                 hint=f"rename '{close[0]}' to '{name}'" if close else "name each array after the input that it feeds",
             )
     if extra:
-        close = difflib.get_close_matches(extra[0], wanted, n=1) or wanted[:1]
+        close = difflib.get_close_matches(extra[0], wanted, n=1)
         raise DataError(
             f"{where} has an array '{extra[0]}', which is no input of the model; the model takes {listing(wanted)}",
             hint=f"leave it out{f', or did you mean {close[0]!r}?' if close else ''}",

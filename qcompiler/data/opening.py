@@ -28,6 +28,7 @@ DataSpec = (
 )
 """What can be given as data: see ``open_dataset``."""
 
+_FORMS = "give FILE.npz, a folder of .npz files, FILE.toml, MODULE:CALLABLE or random"
 _NAMED_CALLABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -95,6 +96,3 @@ def _open_named(
     if path.suffix == ".npz":
         raise DataError(f"{path} does not exist", hint="check the path")
     raise UsageError(f"data '{spec}' is no file, no folder and not MODULE:CALLABLE", hint=_FORMS)
-
-
-_FORMS = "give FILE.npz, a folder of .npz files, FILE.toml, MODULE:CALLABLE or random"

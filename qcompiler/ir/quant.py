@@ -95,4 +95,5 @@ def quantize(array: Array, scale: Array, zero_point: Array, spec: QuantSpec) -> 
         shape[spec.axis] = -1
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
     levels = np.rint(array.astype(np.float32) / scale) + zero_point.astype(np.float32)
-    return np.clip(levels, bottom, top).astype(spec.dtype.numpy)
+    quantized: Array = np.clip(levels, bottom, top).astype(spec.dtype.numpy)
+    return quantized

@@ -2,6 +2,18 @@
 
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
+from qcompiler.onnx_io.inference import infer_types
+from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
 
-__all__ = ["from_proto", "load", "needs_external_data", "save", "to_bytes", "to_proto", "weight_bytes"]
+__all__ = [
+    "from_proto",
+    "infer_types",
+    "load",
+    "needs_external_data",
+    "open_session",
+    "save",
+    "to_bytes",
+    "to_proto",
+    "weight_bytes",
+]

@@ -42,7 +42,8 @@ def to_bytes(model: Model) -> bytes:
     """The serialized model with everything inline. Raises OutputError when it does not fit into one protobuf."""
     if needs_external_data(model):
         raise OutputError("the model is over 2 GB and cannot be one block of bytes", hint="save it to a file")
-    return to_proto(model).SerializeToString(deterministic=True)
+    data: bytes = to_proto(model).SerializeToString(deterministic=True)
+    return data
 
 
 def save(

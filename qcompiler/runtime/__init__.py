@@ -1,1 +1,5 @@
-"""Running a compiled model."""
+"""Running models."""
+
+from qcompiler.runtime.session import Session
+
+__all__ = ["Session"]

@@ -114,10 +114,10 @@ def test_byte_order_and_memory_order_are_put_right() -> None:
 
 
 def test_text_feeds_an_input_of_strings() -> None:
-    spec = InputSpec("x", np.dtype(object), ("N",))
-    dataset = open_dataset({"x": np.array(["ab", "c"])}, [spec])
-    assert [array.tolist() for array in arrays_of(dataset)] == [["ab"], ["c"]]
-    assert dataset.sample(0)["x"].dtype == object
+    for dtype in (np.dtype(object), np.dtype(str)):
+        dataset = open_dataset({"x": np.array(["ab", "c"])}, [InputSpec("x", dtype, ("N",))])
+        assert [array.tolist() for array in arrays_of(dataset)] == [["ab"], ["c"]]
+        assert dataset.sample(0)["x"].dtype.kind == dtype.kind
 
 
 def test_samples_are_copies() -> None:

@@ -165,12 +165,40 @@ def test_an_npz_without_arrays_or_with_foreign_members(tmp_path: Path) -> None:
     assert "'notes.txt' is not an array" in refusal(tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize(
+    ("version", "shape", "size", "named"),
+    [
+        ((1, 0), (5, 3), 40, "ends after 40 of 60 bytes"),
+        ((1, 0), (10**12, 3), 60, "shorter than its shape"),
+        ((1, 0), (-5, 3), 60, "is negative"),
+        ((3, 0), (5, 3), 60, "version (3, 0)"),
+        ((9, 9), (5, 3), 60, "version (9, 9)"),
+    ],
+)
+def test_an_array_whose_header_lies(
+    tmp_path: Path, version: tuple[int, int], shape: tuple[int, ...], size: int, named: str
+) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    start = b"\x93NUMPY" + bytes(version) + len(header).to_bytes(2, "little")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x.npy", start + header + bytes(size))
+    message = refusal(tmp_path / "a.npz")
+    assert named in message and "damaged" in message
+
+
+def test_a_value_that_was_altered_is_noticed(tmp_path: Path, x: Array) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, x=x)
+    path.write_bytes(path.read_bytes().replace(x[5].tobytes(), x[6].tobytes()))
+    assert "CRC" in refusal(path)
+
+
 def test_arrays_of_objects_are_never_unpickled(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "sprung",)
 
-    np.savez(tmp_path / "a.npz", x=np.array([Trap()], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "a.npz", x=np.array([Trap()], dtype=object))
     assert "object" in refusal(tmp_path / "a.npz")
     assert not (tmp_path / "sprung").exists()
 

@@ -25,7 +25,7 @@ def test_an_npz_may_have_any_name(tmp_path: Path) -> None:
 
 
 def test_an_open_npz_is_a_mapping(tmp_path: Path) -> None:
-    np.savez(tmp_path / "a.npz", x=np.array([[None]], dtype=object), allow_pickle=True)
+    np.savez(tmp_path / "a.npz", x=np.array([[None]], dtype=object))
     with np.load(tmp_path / "a.npz") as arrays, pytest.raises(DataError, match="'x' cannot be made an array"):
         open_dataset(arrays, [X])
 

@@ -1,0 +1,74 @@
+"""Types and shapes by onnx's own inference, without handing it the weights."""
+
+from __future__ import annotations
+
+import onnx
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Model, Tensor, TensorType, Value
+from qcompiler.onnx_io.exporter import from_type, to_proto
+from qcompiler.onnx_io.importer import to_type
+
+__all__ = ["infer_types"]
+
+_READ = 1024  # bytes; larger constants are no shapes, and inference has no use for their elements
+
+
+def infer_types(model: Model) -> int:
+    """Fill in or sharpen the types of the values of ``model``; how many changed.
+
+    Model inputs and outputs keep the types that they were declared with. Where inference fails nothing changes.
+    """
+    names: dict[Value, str] = {}
+    heavy: list[tuple[str, Tensor]] = []
+
+    def keep_out(tensor: Tensor, proto: onnx.TensorProto) -> bool:
+        if tensor.nbytes <= _READ or tensor.dtype is DType.STRING:
+            return False
+        heavy.append((proto.name, tensor))
+        return True
+
+    proto = to_proto(model, store=keep_out, names=names)
+    dropped = {name for name, _ in heavy}
+    _without(proto.graph, dropped)
+    declared = {info.name for info in proto.graph.input}
+    for name, tensor in heavy:
+        if name not in declared:
+            info = proto.graph.input.add(name=name)
+            from_type(TensorType(tensor.dtype, tensor.shape), info.type)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception:  # a model beyond what inference understands is still a model
+        return 0
+    found: dict[str, onnx.TypeProto] = {}
+    graphs = [inferred.graph]
+    while graphs:
+        graph = graphs.pop()
+        for info in (*graph.value_info, *graph.output):
+            found[info.name] = info.type
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    fixed = {*model.graph.inputs, *model.graph.outputs}
+    changed = 0
+    for value, name in names.items():
+        if name in found and value not in fixed and value.const is None:
+            made = to_type(found[name])
+            if made is not None and made != value.type:
+                value.type = made
+                changed += 1
+    return changed
+
+
+def _without(graph: onnx.GraphProto, dropped: set[str]) -> None:
+    """Take the tensors that were kept out off the initializers; they come back as inputs of a known type."""
+    graphs = [graph]
+    while graphs:
+        graph = graphs.pop()
+        kept = [item for item in graph.initializer if item.name not in dropped]
+        if len(kept) < len(graph.initializer):
+            del graph.initializer[:]
+            graph.initializer.extend(kept)
+        for node in graph.node:
+            for attribute in node.attribute:
+                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)

@@ -1,0 +1,21 @@
+"""Passes in order: options, verification, numeric checks, roll-back, recipes."""
+
+from qcompiler.pipeline.base import Pass, PassContext
+from qcompiler.pipeline.check import Reference, deviation, tolerance
+from qcompiler.pipeline.recipe import GATES, Recipe, find_pass, parse_recipe, with_settings
+from qcompiler.pipeline.run import PassRecord, Pipeline
+
+__all__ = [
+    "GATES",
+    "Pass",
+    "PassContext",
+    "PassRecord",
+    "Pipeline",
+    "Recipe",
+    "Reference",
+    "deviation",
+    "find_pass",
+    "parse_recipe",
+    "tolerance",
+    "with_settings",
+]

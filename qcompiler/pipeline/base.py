@@ -1,0 +1,119 @@
+"""What a pass is, and what it is given to work with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, get_type_hints
+
+from qcompiler.data import Dataset
+from qcompiler.errors import UsageError
+from qcompiler.ir import Model, Node
+from qcompiler.rewrite import Rule, Trace, apply_rules
+
+__all__ = ["Pass", "PassContext"]
+
+
+@dataclass
+class PassContext:
+    """What a pass may use beside the model.
+
+    ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
+    pass found out for later ones, by name. ``target`` is the lowering's target, if there is one.
+    """
+
+    data: Dataset | None = None
+    samples: Sequence[dict[str, Any]] = ()
+    target: Any = None
+    seed: int = 0
+    threads: int = 1
+    facts: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    trace: Trace = field(default_factory=Trace)
+    disabled: set[str] = field(default_factory=set)
+    allowance: int | None = None
+    spent: list[tuple[str, Node]] = field(default_factory=list)
+
+    def permit(self, rule: str, node: Node) -> bool:
+        """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""
+        if rule in self.disabled or (self.allowance is not None and len(self.spent) >= self.allowance):
+            return False
+        self.spent.append((rule, node))
+        return True
+
+    def warn(self, text: str) -> None:
+        """Tell the user, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One rewrite of the whole model. Subclasses are frozen dataclasses; their fields are the options.
+
+    A pass of rules only lists them; any other overrides :meth:`run`. ``needs`` and ``gives`` are names of facts:
+    an order in which something is needed before it is given is refused before anything runs.
+    """
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    lossless: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
+    gives: ClassVar[frozenset[str]] = frozenset()
+    name: ClassVar[str] = "pass"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "name" not in cls.__dict__:
+            cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
+
+    def run(self, model: Model, context: PassContext) -> int:
+        """Change ``model`` in place; how many changes were made. Every change asks ``context.permit`` first."""
+        return apply_rules(model, self.rules, trace=context.trace, permit=context.permit)
+
+    def options(self) -> dict[str, Any]:
+        """The options by name, as a recipe writes them."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+    @classmethod
+    def configured(cls, options: dict[str, Any]) -> Pass:
+        """The pass with ``options``, text from the command line converted to the field's type.
+
+        Raises UsageError for an option that the pass does not have or a value that does not fit.
+        """
+        known = {item.name: item for item in fields(cls)}
+        hints = get_type_hints(cls)
+        given: dict[str, Any] = {}
+        for key, value in options.items():
+            key = key.replace("-", "_")
+            if key not in known:
+                names = ", ".join(sorted(known)) or "none"
+                raise UsageError(f"pass '{cls.name}' has no option '{key}'", hint=f"it has: {names}")
+            given[key] = _convert(value, hints[key], f"{cls.name}.{key}")
+        try:
+            return cls(**given)
+        except ValueError as error:
+            raise UsageError(f"pass '{cls.name}': {error}") from None
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    """``value``, perhaps text, as ``kind``. Raises UsageError."""
+    kinds = getattr(kind, "__args__", (kind,)) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias") else (kind,)
+    if getattr(kind, "__origin__", None) is tuple:
+        items = value.split(",") if isinstance(value, str) else list(value)
+        return tuple(_convert(item, kind.__args__[0], where) for item in items if item != "")
+    if type(None) in kinds and (value is None or value == "none"):
+        return None
+    wanted = next(each for each in kinds if each is not type(None))
+    try:
+        if wanted is bool:
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}[str(value).lower()]
+        if wanted is int and isinstance(value, float):
+            raise ValueError("not a whole number")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ValueError(f"no {wanted.__name__}")
+        return wanted(value)
+    except (KeyError, ValueError):
+        raise UsageError(f"{where} cannot be {value!r}", hint=f"it takes a {wanted.__name__}") from None

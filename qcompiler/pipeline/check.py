@@ -1,0 +1,83 @@
+"""Do two models give the same numbers? Run without optimizations, so that the graphs themselves are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Model
+from qcompiler.onnx_io import open_session
+
+__all__ = ["TOLERANCE", "Reference", "deviation", "tolerance"]
+
+TOLERANCE = {DType.DOUBLE: 1e-7, DType.FLOAT: 1e-4, DType.FLOAT16: 1e-2, DType.BFLOAT16: 6e-2}
+"""Largest difference that counts as equal, relative to the largest magnitude of the output."""
+
+
+class Reference:
+    """The outputs of a model on a few samples, against which others are held."""
+
+    def __init__(self, model: Model, samples: Sequence[dict[str, Any]], threads: int = 1) -> None:
+        """Runs ``model`` at once. Raises LoweringError when onnxruntime cannot."""
+        self.samples = samples
+        self.threads = threads
+        self.limit = tolerance(model)
+        self.outputs = self._run(model)
+
+    def difference(self, model: Model) -> str:
+        """Empty when ``model`` gives the same numbers, else what differs, in words."""
+        try:
+            outputs = self._run(model)
+        except QCompilerError as error:
+            return error.what
+        for index, (expected, found) in enumerate(zip(self.outputs, outputs, strict=True)):
+            if list(expected) != list(found):
+                return f"the outputs are {list(found)}, not {list(expected)}"
+            for name, array in expected.items():
+                worst = deviation(array, found[name])
+                if not worst <= self.limit:
+                    return f"output '{name}' is off by {worst:.2g} of its range on sample {index} (allowed {self.limit:g})"
+        return ""
+
+    def _run(self, model: Model) -> list[dict[str, Any]]:
+        session = open_session(model, threads=self.threads, optimize=False)
+        return [session.run(sample) for sample in self.samples]
+
+
+def tolerance(model: Model) -> float:
+    """The tolerance for ``model``: that of the coarsest float type among its values."""
+    kinds = {value.dtype for graph in model.graphs() for node in graph for value in node.outputs}
+    kinds |= {value.dtype for graph in model.graphs() for value in (*graph.inputs, *graph.constants)}
+    return max((TOLERANCE[kind] for kind in kinds if kind in TOLERANCE), default=TOLERANCE[DType.FLOAT])
+
+
+def deviation(expected: Any, found: Any) -> float:
+    """Largest absolute difference relative to the largest magnitude of ``expected``; infinite when not comparable.
+
+    Arrays of any shape, sequences and None; NaN and infinities must stand at the same places.
+    """
+    if isinstance(expected, list) and isinstance(found, list):
+        if len(expected) != len(found):
+            return float("inf")
+        return max((deviation(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
+    if expected is None or found is None:
+        return 0.0 if expected is found else float("inf")
+    a, b = np.asarray(expected), np.asarray(found)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return float("inf")
+    if a.dtype.kind in "OSUb?" or a.size == 0:
+        return 0.0 if np.array_equal(a, b) else float("inf")
+    wide = np.complex128 if a.dtype.kind == "c" else np.float64
+    a, b = a.astype(wide), b.astype(wide)
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)) or not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    largest = float(np.abs(a[finite]).max())
+    worst = float(np.abs(a[finite] - b[finite]).max())
+    return worst / largest if largest > 0 else worst
