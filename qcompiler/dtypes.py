@@ -77,11 +77,12 @@ class DType(enum.IntEnum):
     @classmethod
     def of(cls, dtype: Any) -> DType:
         """The element type that numpy's ``dtype`` stands for. Raises TypeError when ONNX has none."""
-        found = _BY_NUMPY.get(np.dtype(dtype))
+        given = np.dtype(dtype).newbyteorder("=")
+        if given.kind in "US":
+            return cls.STRING
+        found = _BY_NUMPY.get(given)
         if found is None:
-            if np.dtype(dtype).kind in "US":
-                return cls.STRING
-            raise TypeError(f"ONNX has no element type for numpy's {np.dtype(dtype)}")
+            raise TypeError(f"ONNX has no element type for numpy's {given}")
         return found
 
 
@@ -160,7 +161,8 @@ def unpack(data: Any, dtype: DType, shape: tuple[int, ...]) -> Array:
         return np.frombuffer(data, dtype=dtype.numpy, count=count).reshape(shape)
     bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * dtype.bits, bitorder="little")
     codes = np.packbits(bits.reshape(count, dtype.bits), axis=1, bitorder="little").reshape(-1)
-    if dtype in (DType.INT4, DType.INT2):  # ml_dtypes spreads the sign over the byte, and equality compares bytes
+    if dtype in (DType.INT4, DType.INT2):  # what the upper bits of a byte hold is for ml_dtypes to say
         shift = 8 - dtype.bits
-        codes = np.right_shift(np.left_shift(codes, np.uint8(shift)).view(np.int8), np.int8(shift)).view(np.uint8)
+        signed = np.right_shift(np.left_shift(codes, np.uint8(shift)).view(np.int8), np.int8(shift))
+        return signed.astype(dtype.numpy).reshape(shape)
     return codes.view(dtype.numpy).reshape(shape)

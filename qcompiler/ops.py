@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from qcompiler.ir import Node
+from qcompiler.ir import Node, Shape
 
-__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops"]
+__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops", "macs"]
 
 Role = str
 """How a target may see the op when it quantizes:
@@ -114,3 +114,32 @@ _add("MaxPool", role="monotone", data_inputs=(0,))
 _add("Relu Clip", role="monotone", data_inputs=(0,))
 _add("Add Mul Concat", role="arith")
 _add("AveragePool GlobalAveragePool", role="arith", data_inputs=(0,))
+
+
+def macs(node: Node) -> int:
+    """Multiply-accumulate operations of one run of ``node``, from the shapes of its values.
+
+    Symbolic sizes count as one, so that the number is per row of a dynamic batch; 0 where shapes are unknown or the
+    operator does not multiply and accumulate.
+    """
+    known = info(node)
+    if known is None or known.role != "compute" or len(node.inputs) < 2:
+        return 0
+    data, weight = node.inputs[0], node.inputs[1]
+    if data is None or weight is None or data.shape is None or weight.shape is None:
+        return 0
+    if node.op_type == "Conv":
+        return _product(node.output.shape) * _product(weight.shape[1:])
+    if node.op_type == "ConvTranspose":
+        return _product(data.shape) * _product(weight.shape[1:])
+    inner = data.shape[-1] if not node.attr("transA", 0) else data.shape[0]
+    return _product(node.output.shape) * (inner if isinstance(inner, int) else 1)
+
+
+def _product(shape: Shape | None) -> int:
+    if shape is None:
+        return 0
+    total = 1
+    for size in shape:
+        total *= size if isinstance(size, int) else 1
+    return total

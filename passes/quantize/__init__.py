@@ -1,1 +1,5 @@
-"""Passes that make numbers smaller and record the error."""
+"""Passes that decide how values are quantized."""
+
+from qcompiler.passes.quantize.static import QuantizeStatic
+
+__all__ = ["QuantizeStatic"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qcompiler.ir.attributes import Attr, AttrKind
 from qcompiler.ir.graph import Function, Graph, Model, Node, Value
 
@@ -54,7 +56,8 @@ def clone_node(node: Node, mapping: dict[Value, Value]) -> Node:
 
 def _clone_value(value: Value, mapping: dict[Value, Value]) -> Value:
     copy = Value(value.name, value.type, value.const)
-    copy.quant, copy.doc, copy.metadata = value.quant, value.doc, dict(value.metadata)
+    copy.quant = None if value.quant is None else replace(value.quant)
+    copy.doc, copy.metadata = value.doc, dict(value.metadata)
     mapping[value] = copy
     return copy
 
@@ -67,7 +70,8 @@ def _clone_attr(attr: Attr, mapping: dict[Value, Value]) -> Attr:
 
 
 def _clone_function(function: Function) -> Function:
-    copy = Function(function.domain, function.name, clone_graph(function.graph, {}), dict(function.opsets), function.overload)
+    graph = clone_graph(function.graph, {})
+    copy = Function(function.domain, function.name, graph, dict(function.opsets), function.overload)
     copy.attributes, copy.defaults = list(function.attributes), dict(function.defaults)
     copy.doc, copy.metadata = function.doc, dict(function.metadata)
     return copy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcompiler.ir.attributes import Attr, AttrKind
-from qcompiler.ir.graph import Graph, Model, Node, Value
+from qcompiler.ir.graph import Function, Graph, Model, Node, Value
 from qcompiler.ir.tensor import SparseTensor, Tensor
 
 __all__ = ["difference", "graph_difference"]
@@ -18,7 +18,7 @@ def difference(a: Model, b: Model) -> str:
     if set(a.functions) != set(b.functions):
         return f"functions {sorted(a.functions)} and {sorted(b.functions)}"
     for key, function in a.functions.items():
-        found = graph_difference(function.graph, b.functions[key].graph, {})
+        found = _function_difference(function, b.functions[key])
         if found:
             return f"function {key}: {found}"
     names = [[v.name for v in (*m.graph.inputs, *m.graph.outputs)] for m in (a, b)]
@@ -27,10 +27,22 @@ def difference(a: Model, b: Model) -> str:
     return graph_difference(a.graph, b.graph, {})
 
 
+def _function_difference(a: Function, b: Function) -> str:
+    if a.opsets != b.opsets:
+        return f"operator sets {a.opsets} and {b.opsets}"
+    if a.attributes != b.attributes or set(a.defaults) != set(b.defaults):
+        return f"attributes {[*a.attributes, *a.defaults]} and {[*b.attributes, *b.defaults]}"
+    for key, attr in a.defaults.items():
+        found = _attr_difference(attr, b.defaults[key], {})
+        if found:
+            return f"default of {key}: {found}"
+    return graph_difference(a.graph, b.graph, {})
+
+
 def graph_difference(a: Graph, b: Graph, same: dict[Value, Value]) -> str:
     """The first difference between two graphs, compared from their outputs upwards; empty when there is none.
 
-    ``same`` maps values of ``a`` to values of ``b`` already taken as equal (those of enclosing graphs).
+    ``same`` maps values already taken as equal (those of enclosing graphs) to each other, both ways.
     Nodes that no output depends on are not compared.
     """
     if len(a.inputs) != len(b.inputs) or len(a.outputs) != len(b.outputs):
@@ -38,24 +50,31 @@ def graph_difference(a: Graph, b: Graph, same: dict[Value, Value]) -> str:
     for x, y in zip(a.inputs, b.inputs, strict=True):
         if x.type != y.type:
             return f"input {x.name}: {x.type} and {y.type}"
-        same[x] = y
+        if not _same_constant(x.const, y.const):
+            return f"input {x.name}: defaults differ"
+        same[x], same[y] = y, x
     stack = list(zip(a.outputs, b.outputs, strict=True))
     while stack:
         x, y = stack.pop()
-        if x in same:
-            if same[x] is not y:
-                return f"{x!r} stands for both {same[x]!r} and {y!r}"
+        if x in same or y in same:
+            if same.get(x) is not y:
+                known = x if x in same else y
+                return f"{known!r} stands for both {same[known]!r} and {y if known is x else x!r}"
             continue
-        same[x] = y
         if (x.producer is None) != (y.producer is None):
             return f"{x!r} and {y!r} differ in kind"
         if x.producer is None or y.producer is None:
             if not _same_constant(x.const, y.const):
                 return f"constants {x!r} and {y!r} differ"
+            same[x], same[y] = y, x
             continue
+        if x.index != y.index:
+            return f"{x!r} is output {x.index} and {y!r} is output {y.index}"
         found = _node_difference(x.producer, y.producer, same)
         if found:
             return found
+        for each, other in zip(x.producer.outputs, y.producer.outputs, strict=True):
+            same[each], same[other] = other, each
         for u, v in zip(x.producer.inputs, y.producer.inputs, strict=True):
             if u is not None and v is not None:
                 stack.append((u, v))
@@ -80,6 +99,8 @@ def _attr_difference(a: Attr, b: Attr, same: dict[Value, Value]) -> str:
     if a.kind is not b.kind or a.ref != b.ref:
         return "kinds differ"
     if a.kind in (AttrKind.GRAPH, AttrKind.GRAPHS) and not a.ref:
+        if len(list(a.graphs())) != len(list(b.graphs())):
+            return "other numbers of graphs"
         pairs = zip(a.graphs(), b.graphs(), strict=True)
         return next((found for x, y in pairs if (found := graph_difference(x, y, same))), "")
     return "" if _same_item(a.value, b.value) else f"{a.value} and {b.value}"

@@ -28,7 +28,9 @@ class Value:
     the value as input ``position``, or a graph that gives it as output ``position``.
     """
 
-    __slots__ = ("const", "doc", "graph", "index", "metadata", "name", "output_uses", "producer", "quant", "type", "uses")
+    __slots__ = (
+        "const", "doc", "graph", "index", "metadata", "name", "output_uses", "producer", "quant", "type", "uses",
+    )  # fmt: skip
 
     def __init__(self, name: str = "", type: Type | None = None, const: Tensor | SparseTensor | None = None) -> None:
         """``const`` holds the elements of an initializer; the default, where the value is a graph input too."""
@@ -254,7 +256,8 @@ class Graph:
     def add_constant(self, value: Value | Tensor | SparseTensor, name: str = "") -> Value:
         """Make a tensor, or a value that holds one, a constant of this graph."""
         if not isinstance(value, Value):
-            value = Value(name or value.name, TensorType(value.dtype, value.shape, isinstance(value, SparseTensor)), value)
+            type = TensorType(value.dtype, value.shape, isinstance(value, SparseTensor))
+            value = Value(name or value.name, type, value)
         value.graph = self
         self.constants[value] = None
         return value
@@ -280,6 +283,8 @@ class Graph:
         while node is not None:
             previous = node._prev
             yield node
+            while previous is not None and previous.graph is not self:
+                previous = previous._prev
             node = node._prev if node.graph is self else previous
 
     def __len__(self) -> int:
@@ -337,8 +342,12 @@ class Graph:
                 if waiting[j] == 0:
                     heappush(ready, j)
         if len(order) < len(nodes):
-            culprit = next(node for i, node in enumerate(nodes) if waiting[i])
-            raise ValueError(f"{culprit!r} takes part in a cycle")
+            i, seen = next(i for i, n in enumerate(waiting) if n), set()
+            while i not in seen:  # upstream from any node that waits, the first one met again is on a cycle
+                seen.add(i)
+                makers = (v.producer for v in dependencies(nodes[i]))
+                i = next(position[n] for n in makers if n in position and waiting[position[n]])
+            raise ValueError(f"{nodes[i]!r} takes part in a cycle")
         if order != sorted(order):
             self._first = self._last = None
             for node in nodes:
@@ -446,7 +455,9 @@ class Function:
 class Model:
     """A graph, the operator sets it is written in, and the functions it calls."""
 
-    __slots__ = ("carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "version")
+    __slots__ = (
+        "carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "version",
+    )  # fmt: skip
 
     def __init__(self, graph: Graph, opsets: dict[str, int]) -> None:
         """``opsets`` maps a domain to its version; the standard domain is the empty string."""

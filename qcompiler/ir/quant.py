@@ -83,12 +83,13 @@ def affine_parameters(low: Any, high: Any, spec: QuantSpec) -> tuple[Array, Arra
     # Below the smallest normal float32 the division by the scale loses its precision or overflows.
     usable = scale >= np.finfo(np.float32).tiny
     scale = np.where(usable, scale, 1.0).astype(np.float32)
-    zero = np.clip(np.where(usable | spec.symmetric, zero, bottom if spec.dtype.name.startswith("U") else 0), bottom, top)
+    fallback = bottom if spec.dtype.name.startswith("U") else 0
+    zero = np.clip(np.where(usable | spec.symmetric, zero, fallback), bottom, top)
     return scale, zero.astype(spec.dtype.numpy)
 
 
 def quantize(array: Array, scale: Array, zero_point: Array, spec: QuantSpec) -> Array:
-    """Integers of ``spec.dtype`` for real ``array``; ``scale`` and ``zero_point`` scalars, or [n] along ``spec.axis``."""
+    """Integers of ``spec.dtype`` for real ``array``; scale and zero point are scalars, or [n] along the axis."""
     bottom, top = integer_range(spec)
     if spec.axis is not None and scale.ndim:
         shape = [1] * array.ndim

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import mmap
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.dtypes import DType, pack, packed_size, unpack
+from qcompiler.errors import ImportFailure
 
 __all__ = ["ArrayTensor", "ExternalTensor", "LazyTensor", "PackedTensor", "SparseTensor", "Tensor", "tensor"]
 
@@ -88,9 +90,9 @@ class ArrayTensor(Tensor):
         if dtype is None:
             dtype = DType.of(given.dtype)
         held = np.asarray(given, dtype=dtype.numpy)
-        if held.flags.writeable:
-            held = held.copy() if held is given or held.base is not None else held
-            held.flags.writeable = False
+        if (held is given or held.base is not None) and _writable(held):
+            held = held.copy()
+        held.flags.writeable = False
         super().__init__(dtype, tuple(held.shape), name)
         self._array = held
 
@@ -121,26 +123,28 @@ class PackedTensor(Tensor):
 class ExternalTensor(Tensor):
     """A tensor in a file of its own, mapped into memory when it is read and let go afterwards."""
 
-    __slots__ = ("length", "offset", "path")
+    __slots__ = ("_stamp", "offset", "path")
 
-    def __init__(
-        self, path: Path, offset: int, length: int, dtype: DType, shape: tuple[int, ...], name: str = ""
-    ) -> None:
-        """``offset`` and ``length`` are bytes into the file at ``path``."""
+    def __init__(self, path: Path, offset: int, dtype: DType, shape: tuple[int, ...], name: str = "") -> None:
+        """``offset`` is in bytes from the start of the file at ``path``, which has to be there already."""
         super().__init__(dtype, shape, name)
         self.path = path
         self.offset = offset
-        self.length = length
+        self._stamp = _stamp(path.stat())
 
     def data(self) -> Any:
-        """The bytes, as a view of the mapped file."""
-        if self.length == 0:
-            return b""
+        """The bytes, as a view of the mapped file. Raises ImportFailure when the file is not what it was."""
         start = self.offset - self.offset % mmap.ALLOCATIONGRANULARITY
-        with self.path.open("rb") as file:
-            mapped = mmap.mmap(
-                file.fileno(), self.length + self.offset - start, access=mmap.ACCESS_READ, offset=start
-            )
+        try:
+            with self.path.open("rb") as file:
+                if _stamp(os.fstat(file.fileno())) != self._stamp:
+                    raise ImportFailure(f"{self.path} has changed since the model was loaded", hint="load it again")
+                if not self.size:
+                    return b""
+                size = self.nbytes + self.offset - start
+                mapped = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ, offset=start)
+        except FileNotFoundError:
+            raise ImportFailure(f"{self.path} is gone since the model was loaded", hint="put it back") from None
         return memoryview(mapped)[self.offset - start :]
 
     def numpy(self) -> Array:
@@ -189,6 +193,23 @@ def tensor(data: Any, dtype: DType | None = None, name: str = "") -> Tensor:
     if isinstance(data, Tensor):
         return data
     return ArrayTensor(np.asarray(data, dtype=None if dtype is None else dtype.numpy), name, dtype)
+
+
+def _writable(array: Array) -> bool:
+    """True when somebody may change the elements through ``array`` or through what it is a view of."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return True
+        base = base.base
+    try:
+        return base is not None and not memoryview(base).readonly
+    except TypeError:
+        return True
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _text(item: Any) -> bytes:

@@ -27,7 +27,9 @@ def format_model(model: Model, *, numbered: bool = False) -> str:
     return "\n".join(parts)
 
 
-def format_graph(graph: Graph, *, numbered: bool = False, _names: dict[Value, str] | None = None, _indent: str = "") -> str:
+def format_graph(
+    graph: Graph, *, numbered: bool = False, _names: dict[Value, str] | None = None, _indent: str = ""
+) -> str:
     """Inputs, constants, nodes and outputs of ``graph``, subgraphs indented below their node."""
     names = {} if _names is None else _names
     for value in (*graph.inputs, *graph.outputs):
@@ -46,7 +48,8 @@ def format_graph(graph: Graph, *, numbered: bool = False, _names: dict[Value, st
             used.add(label)
         return names[value]
 
-    inputs = ", ".join(f"{name(v)}: {format_type(v.type)}{' = default' if v.const is not None else ''}" for v in graph.inputs)
+    defaults = {v: " = default" if v.const is not None else "" for v in graph.inputs}
+    inputs = ", ".join(f"{name(v)}: {format_type(v.type)}{defaults[v]}" for v in graph.inputs)
     lines = [f"graph {graph.name or '-'}({inputs}) {{"]
     for value in graph.constants:
         if not value.is_input and value.const is not None and value.uses:

@@ -15,7 +15,7 @@ def verify(model: Model) -> None:
     """Check every graph of ``model`` in linear time.
 
     Every input of a node is a value in scope that was defined before it; uses and inputs mirror each other;
-    producers and outputs mirror each other; constants have elements of the type they claim.
+    producers and outputs mirror each other; order labels grow; constants have elements of the type they claim.
     Raises VerifyError naming the first violation, the node, and up to ten nodes around it.
     """
     _verify_scope(model.graph)
@@ -37,54 +37,77 @@ def surroundings(node: Node, count: int = 10) -> str:
     return "\n".join(("-> " if each is node else "   ") + format_node(each) for each in nodes)
 
 
+class _Scope:
+    """A graph on the way down: the nodes yet to come, the node in hand and its subgraphs, what is in scope by it."""
+
+    __slots__ = ("graph", "inner", "mine", "node", "nodes")
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes = iter(graph)
+        self.node: Node | None = None
+        self.inner: Iterator[Graph] = iter(())
+        self.mine: list[Value] = [*graph.inputs, *(value for value in graph.constants if not value.is_input)]
+
+
 def _verify_scope(top: Graph) -> None:
+    standing = set(top.all_graphs())
     defined: set[Value] = set()
-    # (graph, its nodes, the values it defined), innermost last: what a graph defines goes out of scope with it.
-    stack: list[tuple[Graph, Iterator[Node], list[Value]]] = [_enter(top, defined)]
+    stack = [_enter(top, defined, standing)]
     while stack:
-        graph, nodes, mine = stack[-1]
-        pending: list[Graph] = []
-        for node in nodes:
-            _verify_node(node, graph, defined)
-            pending = list(node.subgraphs())
-            for value in node.outputs:
-                defined.add(value)
-                mine.append(value)
-            if pending:
-                break
+        scope = stack[-1]
+        inner = next(scope.inner, None)
+        if inner is not None:
+            stack.append(_enter(inner, defined, standing))
+            continue
+        if scope.node is not None:  # its outputs come into scope behind it, not in its own subgraphs
+            defined.update(scope.node.outputs)
+            scope.mine.extend(scope.node.outputs)
+        previous, scope.node = scope.node, next(scope.nodes, None)
+        if scope.node is not None:
+            _verify_node(scope.node, previous, scope.graph, defined, standing)
+            scope.inner = scope.node.subgraphs()
         else:
-            for position, value in enumerate(graph.outputs):
-                if value not in defined:
-                    raise VerifyError(f"output {position} of graph '{graph.name}' ({value.name or '?'}) is not defined in it")
-                if (graph, position) not in value.uses:
-                    raise VerifyError(f"output {position} of graph '{graph.name}' is missing among the uses of {value!r}")
-            defined.difference_update(mine)
+            _verify_outputs(scope.graph, defined)
+            defined.difference_update(scope.mine)  # what a graph defines goes out of scope with it
             stack.pop()
-        stack.extend(_enter(sub, defined) for sub in reversed(pending))
 
 
-def _enter(graph: Graph, defined: set[Value]) -> tuple[Graph, Iterator[Node], list[Value]]:
-    mine = [*graph.inputs, *(value for value in graph.constants if not value.is_input)]
-    for value in mine:
+def _enter(graph: Graph, defined: set[Value], standing: set[Graph]) -> _Scope:
+    scope = _Scope(graph)
+    for value in scope.mine:
         if value.graph is not graph:
             raise VerifyError(f"{value!r} stands in graph '{graph.name}' but belongs to another")
         if value.producer is not None:
-            raise VerifyError(f"{value!r} is an input or constant of graph '{graph.name}' and yet made by {value.producer!r}")
+            raise VerifyError(f"{value!r} has no producer in graph '{graph.name}', yet names {value.producer!r}")
+        stray = _stray_use(value, standing)
+        if stray:
+            raise VerifyError(f"{value!r} of graph '{graph.name}' {stray}")
     for value in graph.constants:
         if value.const is None:
             raise VerifyError(f"constant {value!r} of graph '{graph.name}' has no elements")
         if value.dtype is not None and value.dtype is not value.const.dtype:
             raise VerifyError(f"constant {value!r} is typed {value.dtype.name} but holds {value.const.dtype.name}")
-    defined.update(mine)
-    return graph, iter(graph), mine
+    defined.update(scope.mine)
+    return scope
 
 
-def _verify_node(node: Node, graph: Graph, defined: set[Value]) -> None:
+def _verify_outputs(graph: Graph, defined: set[Value]) -> None:
+    for position, value in enumerate(graph.outputs):
+        if value not in defined:
+            raise VerifyError(f"output {position} of graph '{graph.name}' ({value!r}) is not defined in it")
+        if (graph, position) not in value.uses:
+            raise VerifyError(f"output {position} of graph '{graph.name}' is no use of {value!r}")
+
+
+def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[Value], standing: set[Graph]) -> None:
     def fail(what: str) -> VerifyError:
         return VerifyError(f"{node!r} {what} in graph '{graph.name}':\n{surroundings(node)}".replace("\n", " | "))
 
     if node.graph is not graph:
         raise fail("is linked into a graph that it does not claim")
+    if previous is not None and not previous.before(node):
+        raise fail(f"has an order label that is not above that of {previous!r}")
     for position, value in enumerate(node.inputs):
         if value is None:
             continue
@@ -97,7 +120,17 @@ def _verify_node(node: Node, graph: Graph, defined: set[Value]) -> None:
             raise fail(f"gives {value!r} as output {index}, which names another producer")
         if value in defined:
             raise fail(f"defines {value!r} a second time")
-        for user, place in value.uses:
-            taken = user.inputs if isinstance(user, Node) else user.outputs
-            if place >= len(taken) or taken[place] is not value:
-                raise fail(f"gives {value!r}, which lists a use by {user!r} that is not there")
+        stray = _stray_use(value, standing)
+        if stray:
+            raise fail(f"gives {value!r}, which {stray}")
+
+
+def _stray_use(value: Value, standing: set[Graph]) -> str:
+    """What is wrong with the uses that ``value`` lists, in words; empty when each of them is there."""
+    given = 0
+    for user, place in value.uses:
+        taken, home = (user.inputs, user.graph) if isinstance(user, Node) else (user.outputs, user)
+        if home not in standing or place >= len(taken) or taken[place] is not value:
+            return f"lists a use by {user!r} that is not there"
+        given += isinstance(user, Graph)
+    return "" if given == value.output_uses else f"is an output {given} times and counts {value.output_uses}"

@@ -1,5 +1,6 @@
 """ONNX files in and out. Nobody else but the lowerings imports onnx."""
 
+from qcompiler.onnx_io.directory import check_replaceable, replaced_directory
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
 from qcompiler.onnx_io.inference import infer_types
@@ -7,11 +8,13 @@ from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
 
 __all__ = [
+    "check_replaceable",
     "from_proto",
     "infer_types",
     "load",
     "needs_external_data",
     "open_session",
+    "replaced_directory",
     "save",
     "to_bytes",
     "to_proto",

@@ -79,7 +79,8 @@ class _Exporter:
         if found is None:
             found = value.name
             if not found or found in self.taken:
-                stem = found or (f"{value.producer.op_type}_{len(self.names)}" if value.producer else f"const_{len(self.names)}")
+                kind = value.producer.op_type if value.producer else "const"
+                stem = found or f"{kind}_{len(self.names)}"
                 found, count = stem, 0
                 while found in self.taken:
                     count += 1

@@ -6,6 +6,7 @@ and a node that stands before the one it depends on is sorted behind it. Constan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from qcompiler.dtypes import DType
+from qcompiler.dtypes import DType, packed_size
 from qcompiler.errors import ImportFailure
 from qcompiler.ir import (
     ArrayTensor,
@@ -41,6 +42,14 @@ from qcompiler.onnx_io.reader import as_proto, resolve_external
 __all__ = ["from_proto", "load"]
 
 _CARRIED = ("training_info", "configuration")
+_CONSTANTS = {
+    "value_float": DType.FLOAT,
+    "value_floats": DType.FLOAT,
+    "value_int": DType.INT64,
+    "value_ints": DType.INT64,
+    "value_string": DType.STRING,
+    "value_strings": DType.STRING,
+}
 
 
 def load(source: Any) -> Model:
@@ -126,8 +135,8 @@ class _Importer:
                 if value is None:
                     if name not in own:
                         raise ImportFailure(
-                            f"node '{proto.name or proto.op_type}' takes '{name}', which nothing in graph '{graph.name}' "
-                            "or around it defines"
+                            f"node '{proto.name or proto.op_type}' takes '{name}', which nothing "
+                            f"in graph '{graph.name}' or around it defines"
                         )
                     value = scope[name] = Value(name)
                     promised.add(name)
@@ -224,7 +233,9 @@ def _function(proto: onnx.FunctionProto, folder: Path | None) -> Function:
     importer.nodes(graph, proto.node, {info.name: info for info in proto.value_info})
     for name in proto.output:
         if name not in scope:
-            raise ImportFailure(f"output '{name}' of function '{proto.domain}:{proto.name}' is not computed by any node")
+            raise ImportFailure(
+                f"output '{name}' of function '{proto.domain}:{proto.name}' is not computed by any node"
+            )
         graph.add_output(scope[name])
     function = Function(proto.domain, proto.name, graph, _opsets(proto.opset_import), proto.overload)
     function.attributes = list(proto.attribute)
@@ -242,28 +253,41 @@ def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
         raise ImportFailure(f"tensor '{proto.name}' has the unknown element type {proto.data_type}") from None
     shape = tuple(proto.dims)
     made: Tensor
-    if proto.data_location == onnx.TensorProto.EXTERNAL:
-        entry = {item.key: item.value for item in proto.external_data}
-        path = resolve_external(entry, folder, proto.name)
-        offset = int(entry.get("offset", 0))
-        length = int(entry.get("length", 0)) or path.stat().st_size - offset
-        made = ExternalTensor(path, offset, length, dtype, shape, proto.name)
-        if offset < 0 or length < made.nbytes or offset + length > path.stat().st_size:
-            raise ImportFailure(
-                f"tensor '{proto.name}' needs {made.nbytes} bytes at {offset} of {path}, which has {path.stat().st_size}"
-            )
-        return made
     try:
-        if proto.HasField("raw_data") and dtype is not DType.STRING:
+        if any(size < 0 for size in shape):
+            raise ValueError("a size is negative")
+        if proto.data_location == onnx.TensorProto.EXTERNAL:
+            made = _external(proto, dtype, shape, folder)
+        elif proto.HasField("raw_data") and dtype is not DType.STRING:
             made = PackedTensor(proto.raw_data, dtype, shape, proto.name)
             if len(proto.raw_data) != made.nbytes:
                 raise ValueError(f"{len(proto.raw_data)} bytes where {made.nbytes} are due")
+        elif dtype is DType.STRING:
+            items = np.empty(len(proto.string_data), object)
+            items[:] = [_text(item) for item in proto.string_data]
+            made = ArrayTensor(items.reshape(shape), proto.name, dtype)
         else:
             made = ArrayTensor(np.asarray(onnx.numpy_helper.to_array(proto)), proto.name, dtype)
     except ValueError as error:
-        raise ImportFailure(f"tensor '{proto.name}' does not hold what its shape {list(shape)} asks for: {error}") from None
+        raise ImportFailure(
+            f"tensor '{proto.name}' does not hold what its shape {list(shape)} asks for: {error}"
+        ) from None
     made.metadata = {item.key: item.value for item in proto.metadata_props}
     return made
+
+
+def _external(proto: onnx.TensorProto, dtype: DType, shape: tuple[int, ...], folder: Path | None) -> Tensor:
+    """A tensor whose elements stay in their file. Raises ValueError when the file has no room for them."""
+    if dtype is DType.STRING:
+        raise ValueError("strings cannot lie in a file of their own")
+    entry = {item.key: item.value for item in proto.external_data}
+    path = resolve_external(entry, folder, proto.name)
+    need, there = packed_size(dtype, math.prod(shape)), path.stat().st_size
+    offset = int(entry.get("offset") or 0)
+    length = int(entry.get("length") or there - offset)
+    if offset < 0 or length < need or offset + need > there:
+        raise ValueError(f"{need} bytes are due at {offset} of {path}, which has {there}, {length} of them for it")
+    return ExternalTensor(path, offset, dtype, shape, proto.name)
 
 
 def to_type(proto: onnx.TypeProto) -> Type | None:
@@ -307,9 +331,8 @@ def _constant_of(attrs: dict[str, Attr]) -> Tensor | SparseTensor | None:
         return None
     if key in ("value", "sparse_value"):
         return attr.value  # type: ignore[no-any-return]
-    dtypes = {"value_int": DType.INT64, "value_ints": DType.INT64, "value_float": DType.FLOAT, "value_floats": DType.FLOAT,
-              "value_string": DType.STRING, "value_strings": DType.STRING}  # fmt: skip
-    return tensor(attr.value, dtypes[key]) if key in dtypes else None
+    dtype = _CONSTANTS.get(key)
+    return None if dtype is None else tensor(attr.value, dtype)
 
 
 def _sparse(proto: onnx.SparseTensorProto, folder: Path | None) -> SparseTensor:

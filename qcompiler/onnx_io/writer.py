@@ -72,7 +72,9 @@ def save(
         for source, final in written:
             os.replace(source, final)
     except OSError as error:
-        raise OutputError(f"{target} cannot be written: {error.strerror}", hint="free some space or choose another place") from None
+        raise OutputError(
+            f"{target} cannot be written: {error.strerror}", hint="free some space or choose another place"
+        ) from None
     finally:
         for source, _ in written:
             source.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
@@ -20,7 +20,8 @@ class PassContext:
     """What a pass may use beside the model.
 
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
-    pass found out for later ones, by name. ``target`` is the lowering's target, if there is one.
+    pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
+    how far a long pass has come.
     """
 
     data: Dataset | None = None
@@ -34,6 +35,7 @@ class PassContext:
     disabled: set[str] = field(default_factory=set)
     allowance: int | None = None
     spent: list[tuple[str, Node]] = field(default_factory=list)
+    progress: Callable[[int], None] = lambda _: None
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""
@@ -98,7 +100,9 @@ class Pass:
 
 def _convert(value: Any, kind: Any, where: str) -> Any:
     """``value``, perhaps text, as ``kind``. Raises UsageError."""
-    kinds = getattr(kind, "__args__", (kind,)) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias") else (kind,)
+    kinds = (
+        getattr(kind, "__args__", (kind,)) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias") else (kind,)
+    )
     if getattr(kind, "__origin__", None) is tuple:
         items = value.split(",") if isinstance(value, str) else list(value)
         return tuple(_convert(item, kind.__args__[0], where) for item in items if item != "")

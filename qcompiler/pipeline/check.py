@@ -40,7 +40,9 @@ class Reference:
             for name, array in expected.items():
                 worst = deviation(array, found[name])
                 if not worst <= self.limit:
-                    return f"output '{name}' is off by {worst:.2g} of its range on sample {index} (allowed {self.limit:g})"
+                    return (
+                        f"output '{name}' is off by {worst:.2g} of its range on sample {index} (allowed {self.limit:g})"
+                    )
         return ""
 
     def _run(self, model: Model) -> list[dict[str, Any]]:

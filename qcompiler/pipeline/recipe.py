@@ -1,10 +1,10 @@
 """Recipes: an ordered list of passes with options, and the limits that the result has to keep, in TOML.
 
-    description = "what it is for"
-    [gates]
-    min_sqnr = 20.0
-    [[pass]]
-    name = "fuse-conv"
+description = "what it is for"
+[gates]
+min_sqnr = 20.0
+[[pass]]
+name = "fuse-conv"
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def parse_recipe(text: str, name: str, known: Mapping[str, type[Pass]]) -> Recip
     gates = document.get("gates", {})
     for key, value in gates.items():
         if key not in GATES or isinstance(value, bool) or not isinstance(value, int | float):
-            raise UsageError(f"recipe {name}: gate {key} = {value!r}", hint=f"gates are numbers named {', '.join(GATES)}")
+            raise UsageError(
+                f"recipe {name}: gate {key} = {value!r}", hint=f"gates are numbers named {', '.join(GATES)}"
+            )
     return Recipe(
         str(document.get("name", Path(name).stem)),
         tuple(passes),
@@ -91,18 +93,23 @@ def with_settings(recipe: Recipe, settings: Sequence[str], known: Mapping[str, t
         path, equals, value = setting.partition("=")
         name, dot, option = path.partition(".")
         if not equals or not dot:
-            raise UsageError(f"--set {setting} is not PASS.OPTION=VALUE", hint="for instance: --set quantize.ranges=mse")
+            raise UsageError(
+                f"--set {setting} is not PASS.OPTION=VALUE", hint="for instance: --set quantize.ranges=mse"
+            )
         find_pass(name, known)
         if name not in {item.name for item in recipe.passes}:
             there = ", ".join(item.name for item in recipe.passes)
             raise UsageError(f"--set {setting}: recipe '{recipe.name}' has no pass '{name}'", hint=f"it has: {there}")
         changes.setdefault(name, {})[option.replace("-", "_")] = value
     passes = tuple(
-        type(item).configured(item.options() | changes[item.name]) if item.name in changes else item for item in recipe.passes
+        type(item).configured(item.options() | changes[item.name]) if item.name in changes else item
+        for item in recipe.passes
     )
     return replace(recipe, passes=passes)
 
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
     """Options as TOML can say them; None is said by leaving the key out."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if value is not None}
+    return {
+        key: list(value) if isinstance(value, tuple) else value for key, value in options.items() if value is not None
+    }

@@ -107,7 +107,10 @@ def _lossless(
                 context.disabled.add(error.rule)
                 guilty = (item, "")
             except Exception as error:  # a pass is other people's code: whatever it raises must not end the compile
-                guilty = (item, f"{type(error).__name__}: {error}" if not isinstance(error, QCompilerError) else error.what)
+                guilty = (
+                    item,
+                    f"{type(error).__name__}: {error}" if not isinstance(error, QCompilerError) else error.what,
+                )
             if guilty is not None:
                 break
         if guilty is None:
@@ -118,7 +121,7 @@ def _lossless(
             culprit = _bisect(source, [item for item in passes if item not in left_out], context, reference)
             if culprit is None:
                 guilty = (passes[-1], wrong)
-                left_out.update({item: f"rolled back with the run of passes: {wrong}" for item in passes})
+                left_out.update(dict.fromkeys(passes, f"rolled back with the run of passes: {wrong}"))
             else:
                 rule, where = culprit
                 blamed[rule] = f"{wrong}, first after '{rule}' at {where}"
@@ -128,7 +131,9 @@ def _lossless(
         model = clone_model(source)
     for record in records:
         for rule, why in blamed.items():
-            if rule == record.name or rule in {each.name for item in passes if item.name == record.name for each in item.rules}:
+            if rule == record.name or rule in {
+                each.name for item in passes if item.name == record.name for each in item.rules
+            }:
                 record.status = "rolled-back" if not record.changed else record.status
                 record.reason = f"rule '{rule}' was rolled back: {why}"
                 context.warn(f"pass '{record.name}': {record.reason}")
@@ -156,7 +161,9 @@ def _one(item: Pass, model: Model, context: PassContext) -> PassRecord:
 
 def _skipped(item: Pass, model: Model, why: str) -> PassRecord:
     count = sum(1 for _ in model.nodes())
-    return PassRecord(item.name, item.options(), nodes_before=count, nodes_after=count, status="rolled-back", reason=why)
+    return PassRecord(
+        item.name, item.options(), nodes_before=count, nodes_after=count, status="rolled-back", reason=why
+    )
 
 
 def _reference(model: Model, context: PassContext) -> Reference | None:

@@ -29,7 +29,12 @@ class RuleError(PassError):
 
 
 def apply_rules(
-    model: Model, rules: Sequence[Rule], *, trace: Trace | None = None, permit: Permit | None = None, budget: int | None = None
+    model: Model,
+    rules: Sequence[Rule],
+    *,
+    trace: Trace | None = None,
+    permit: Permit | None = None,
+    budget: int | None = None,
 ) -> int:
     """Rewrite ``model`` in place with ``rules``, earlier ones first at each node; how many rewrites were made.
 
@@ -113,7 +118,9 @@ class _Driver:
             reason = self._objection(rule, rewriter, result, olds, root)
         except Exception as error:
             rewriter.undo()
-            raise RuleError(f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name) from error
+            raise RuleError(
+                f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name
+            ) from error
         if reason is not None:
             rewriter.undo()
             self.trace.missed(rule.name, root, reason, len(found.nodes))
@@ -186,7 +193,9 @@ class _Driver:
         if self.budget < 0:
             names = list(dict.fromkeys(reversed(self.recent)))[:3]
             raise RuleError(
-                f"the rules {', '.join(names)} keep undoing each other near {root!r}", rule.name, hint=f"leave out '{rule.name}'"
+                f"the rules {', '.join(names)} keep undoing each other near {root!r}",
+                rule.name,
+                hint=f"leave out '{rule.name}'",
             )
 
 

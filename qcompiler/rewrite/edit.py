@@ -98,9 +98,7 @@ def _graph_of(value: Value) -> Graph:
 
 def _last_before_use(old: Value, new: Value, graph: Graph) -> Node | None:
     """The node behind which a copy of ``new`` under the name of ``old`` can stand; None for the very front."""
-    for value in (old, new):
-        if value.producer is not None and value.producer.graph is graph:
-            if value is old and new.producer is not None and new.producer.graph is graph and old.producer.before(new.producer):  # type: ignore[union-attr]
-                return new.producer
-            return value.producer
-    return None
+    makers = [v.producer for v in (old, new) if v.producer is not None and v.producer.graph is graph]
+    if len(makers) == 2 and makers[0].before(makers[1]):
+        return makers[1]
+    return makers[0] if makers else None

@@ -36,7 +36,9 @@ class Match:
     A left-out optional input is None; a rest is a tuple of values.
     """
 
-    def __init__(self, root: Node, bindings: dict[str, Any], nodes: dict[NodePattern, Node], skipped: list[Node]) -> None:
+    def __init__(
+        self, root: Node, bindings: dict[str, Any], nodes: dict[NodePattern, Node], skipped: list[Node]
+    ) -> None:
         self.root = root
         self.bindings = bindings
         self.nodes = tuple(dict.fromkeys([*nodes.values(), *skipped]))
@@ -149,8 +151,7 @@ def _step(subject: Any, pattern: Any, rest: Goals, root: Node, state: _State, ch
     """One goal: the goals that remain, or False when it fails."""
     if subject == "root":
         if isinstance(pattern, AnyOf):
-            ways = [(("root", choice), rest) for choice in pattern.choices]
-            return _branch(ways, state, choices)
+            return _branch([(("root", choice), rest) for choice in pattern.choices], state, choices)
         node_pattern = pattern.node if isinstance(pattern, Output) else pattern
         return _node(node_pattern, root, rest, state)
     if subject == "assign":
@@ -163,10 +164,11 @@ def _step(subject: Any, pattern: Any, rest: Goals, root: Node, state: _State, ch
     if isinstance(pattern, NodePattern):
         pattern = pattern.first
     if isinstance(pattern, Output):
-        if value is None or value.producer is None or value.index != pattern.index or value.producer.graph is not root.graph:
+        node = value.producer if value is not None and value.index == pattern.index else None
+        if node is None or node.graph is not root.graph:
             state.missed("{!r} is not computed by {} here", value, pattern.node.op_type)
             return False
-        return _node(pattern.node, value.producer, rest, state)
+        return _node(pattern.node, node, rest, state)
     if isinstance(pattern, ConstantIs):
         return rest if _constant(pattern, value, state) else False
     if isinstance(pattern, Maybe):
@@ -177,14 +179,14 @@ def _step(subject: Any, pattern: Any, rest: Goals, root: Node, state: _State, ch
     if isinstance(pattern, AnyOf):
         return _branch([((value, choice), rest) for choice in pattern.choices], state, choices)
     if isinstance(pattern, Skip):
-        node = value.producer if value is not None else None
-        ways: list[Any] = [((value, pattern.inner), rest)]
-        if node is not None and value is not None and value.index == 0 and node.is_op(*pattern.kinds) and node.graph is root.graph:
-            choices.append((ways[0], len(state.trail)))
-            state.skipped.append(node)
-            state.trail.append((2, None))
-            return (node.inputs[0], pattern.inner), rest
-        return ways[0]
+        without = ((value, pattern.inner), rest)
+        node = value.producer if value is not None and value.index == 0 else None
+        if node is None or not node.is_op(*pattern.kinds) or node.graph is not root.graph:
+            return without
+        choices.append((without, len(state.trail)))
+        state.skipped.append(node)
+        state.trail.append((2, None))
+        return (node.input(0), pattern.inner), rest
     raise TypeError(f"{pattern!r} is no pattern")
 
 
@@ -226,7 +228,9 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
     return goals
 
 
-def _assign(patterns: tuple[Pattern, ...], values: tuple[Value | None, ...], rest: Goals, state: _State, choices: Any) -> Any:
+def _assign(
+    patterns: tuple[Pattern, ...], values: tuple[Value | None, ...], rest: Goals, state: _State, choices: Any
+) -> Any:
     """Give the first pattern one of ``values``, the others share what is left."""
     head, others = patterns[0], patterns[1:]
     ways = []
@@ -256,8 +260,8 @@ def _elsewhere(pattern: Pattern, rest: Goals, state: _State, choices: Any) -> An
         if not isinstance(bound, Value):
             continue
         taken = set(state.nodes.values())
-        users = [user for user in bound.users() if user not in taken and user.op_type == node_pattern.op_type and user.outputs]
-        ways = [((user.output, node_pattern.first), rest) for user in users]
+        users = [user for user in bound.users() if user.op_type == node_pattern.op_type and user not in taken]
+        ways = [((user.output, node_pattern.first), rest) for user in users if user.outputs]
         if ways:
             return _branch(ways, state, choices)
     state.missed("there is no further {}", node_pattern.op_type)
@@ -291,9 +295,7 @@ def _absent(pattern: Pattern, state: _State) -> None:
             _bind(item.name, None, state)
         elif isinstance(item, NodePattern):
             stack.extend(item.inputs)
-        elif isinstance(item, Maybe | Skip):
-            stack.append(item.inner)
-        elif isinstance(item, ConstantIs) and item.inner is not None:
+        elif isinstance(item, Maybe | Skip | ConstantIs) and item.inner is not None:
             stack.append(item.inner)
 
 

@@ -1,0 +1,78 @@
+"""One run of the model per sample serves every observer.
+
+Samples run one at a time: then the numbers cannot depend on how the caller cut batches, and memory is that of one
+run with its inner tensors, whatever the number of samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from qcompiler.calibrate.histogram import RangeStatistics
+from qcompiler.data import Sample
+from qcompiler.errors import CalibrationError, QCompilerError
+from qcompiler.ir import Model, Value, clone_model
+from qcompiler.onnx_io import open_session
+
+__all__ = ["collect", "with_outputs"]
+
+
+def collect(
+    model: Model,
+    values: Sequence[Value],
+    samples: Iterable[Sample],
+    *,
+    threads: int = 1,
+    progress: Callable[[int], None] = lambda _: None,
+) -> dict[Value, RangeStatistics]:
+    """Statistics of ``values``, float tensors of the main graph, over ``samples``.
+
+    ``progress`` is told how many samples are done. Raises CalibrationError when no sample runs.
+    """
+    exposed, names = with_outputs(model, values)
+    session = open_session(exposed, threads=threads)
+    found = {value: RangeStatistics() for value in values}
+    wanted = list(dict.fromkeys(names.values()))
+    fed = {spec.name for spec in session.inputs}
+    done, failures, reason = 0, 0, ""
+    for sample in samples:
+        try:
+            outputs = session.run(sample, [name for name in wanted if name not in fed])
+        except QCompilerError as error:
+            failures, reason = failures + 1, error.what
+            continue
+        for value, name in names.items():
+            array = sample.get(name) if name in fed else outputs[name]
+            if array is not None:
+                found[value].update(np.asarray(array))
+        done += 1
+        progress(done)
+    if not done:
+        raise CalibrationError(f"none of {failures} samples runs: {reason}" if failures else "there are no samples")
+    return found
+
+
+def with_outputs(model: Model, values: Iterable[Value]) -> tuple[Model, dict[Value, str]]:
+    """A copy of ``model`` that also gives ``values`` as outputs, and the name under which each is found.
+
+    A graph input keeps its name and is not given again: whoever feeds it knows it.
+    """
+    mapping: dict[Value, Value] = {}
+    copy = clone_model(model, mapping)
+    taken = {value.name for graph in copy.graphs() for node in graph for value in node.outputs}
+    taken |= {value.name for value in (*copy.graph.inputs, *copy.graph.constants)}
+    names: dict[Value, str] = {}
+    seen: set[str] = {value.name for value in copy.graph.outputs}
+    for value in values:
+        twin = mapping[value]
+        if not twin.is_input and not twin.output_uses:
+            if not twin.name or twin.name in seen:
+                twin.name = f"observed_{len(names)}"
+                while twin.name in taken:
+                    twin.name += "_"
+            copy.graph.add_output(twin)
+        seen.add(twin.name)
+        names[value] = twin.name
+    return copy, names

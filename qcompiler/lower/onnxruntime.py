@@ -1,0 +1,84 @@
+"""Target ``ort-cpu``: onnxruntime's CPU provider. Fast integer kernels take uint8 activations and int8 weights per
+output channel; int8 activations are several times slower on x86."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Model, Node, QuantSpec, Value
+from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
+from qcompiler.lower.qdq import insert_qdq
+from qcompiler.lower.target import Group, Target
+
+__all__ = ["INTEGER_OPS", "OptimizedNode", "OrtCpu", "optimized_nodes"]
+
+INTEGER_OPS = frozenset(
+    {
+        "QLinearConv",
+        "QLinearMatMul",
+        "QGemm",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "ConvInteger",
+        "DynamicQuantizeMatMul",
+    }
+)
+"""What an integer group looks like once onnxruntime has fused it."""
+
+
+class OrtCpu(Target):
+    """onnxruntime on the processor."""
+
+    name = "ort-cpu"
+    description = "onnxruntime, CPU provider: uint8 activations, int8 weights per channel, Q/DQ"
+
+    def unavailable(self) -> str:
+        """Never: onnxruntime is a base dependency."""
+        return ""
+
+    def activation_spec(self) -> QuantSpec:
+        """Asymmetric uint8 per tensor."""
+        return QuantSpec(DType.UINT8)
+
+    def weight_spec(self, axis: int) -> QuantSpec:
+        """Symmetric int8 per output channel."""
+        return QuantSpec(DType.INT8, symmetric=True, axis=axis)
+
+    def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
+        """Convolutions, MatMul and Gemm with constant weights; see :mod:`qcompiler.lower.ort_legality`."""
+        return find_groups(model)
+
+    def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
+        """What groups read and give, and what may run in integers between them."""
+        values: dict[Value, None] = {}
+        for group in groups:
+            values.update(dict.fromkeys((*group.data, group.output)))
+        for node in glue_candidates(model):
+            values[node.output] = None
+        return [value for value in values if value.dtype is DType.FLOAT]
+
+    def lower(self, model: Model, groups: Collection[Group]) -> Model:
+        """Q/DQ pairs around ``groups`` and around what may stay in integers between them."""
+        active = {node for group in groups for node in group.nodes}
+        outputs = {group.output for group in groups if group.requantizes}
+        return insert_qdq(model, groups, glue_nodes(model, active, outputs), self)
+
+
+@dataclass(frozen=True)
+class OptimizedNode:
+    """A node of the graph that onnxruntime runs."""
+
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+
+
+def optimized_nodes(path: Path) -> list[OptimizedNode]:
+    """The nodes of the graph that onnxruntime wrote to ``path`` when it loaded a model."""
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    return [OptimizedNode(node.name, node.op_type, tuple(node.input)) for node in nodes]

@@ -1,0 +1,152 @@
+"""What onnxruntime's CPU provider runs in integers (kernels registered in its wheels since 1.22), node by node."""
+
+from __future__ import annotations
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Model, Node, Value
+from qcompiler.lower.target import Group
+from qcompiler.ops import info
+
+__all__ = ["find_groups", "glue_candidates", "glue_nodes"]
+
+_REQUANTIZES = {"Conv"}  # QLinearConv has no form with a float output; MatMul and Gemm do
+
+
+def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
+    """The groups of the main graph in order, and why other nodes that multiply stay float."""
+    groups: list[Group] = []
+    refused: dict[Node, str] = {}
+    for graph in model.graphs():
+        for node in graph:
+            known = info(node)
+            if known is None or known.role != "compute":
+                continue
+            reason = "it stands in a subgraph" if graph is not model.graph else _objection(node, model)
+            if reason:
+                refused[node] = reason
+            else:
+                groups.append(_group(node))
+    return groups, refused
+
+
+def glue_candidates(model: Model) -> list[Node]:
+    """Nodes of the main graph that could run in integers between groups."""
+    return [node for node in model.graph if _is_glue(node)]
+
+
+def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Node]:
+    """Nodes between groups that run on integers too, so that no value has to be made float in between.
+
+    ``active`` are the nodes of the chosen groups, ``outputs`` the values they give in integers. A glue node is taken
+    when everything it reads is there in integers and what it gives goes into integers again.
+    """
+    there = set(outputs)
+    candidates: list[Node] = []
+    for node in model.graph:
+        if node in active or not _is_glue(node):
+            continue
+        data = _data(node)
+        if data and all(value in there for value in data):
+            candidates.append(node)
+            there.update(node.outputs[:1])
+    kept: set[Node] = set()
+    for node in reversed(candidates):
+        value = node.output
+        users = value.users()
+        if users and not value.output_uses and all(user in active or user in kept for user in users):
+            kept.add(node)
+    return [node for node in candidates if node in kept]
+
+
+def _objection(node: Node, model: Model) -> str:
+    """Why ``node`` cannot run in integers, or nothing."""
+    if model.opset < 13:
+        return f"operator set {model.opset} has no quantization per channel"
+    known = info(node)
+    assert known is not None
+    if node.op_type == "ConvTranspose":
+        return "onnxruntime has no integer ConvTranspose on the CPU"
+    if any(value.dtype is not DType.FLOAT for value in node.inputs if value is not None):
+        kinds = sorted({value.dtype.name.lower() if value.dtype else "unknown" for value in node.inputs if value})
+        return f"its inputs are {', '.join(kinds)}, not float"
+    weight = node.input(1)
+    assert weight is not None
+    held = weight.constant
+    if node.op_type != "MatMul" and held is None:
+        return "its weights are computed at run time or can be overridden"
+    if held is None:
+        return "both factors are computed at run time"
+    if held.size == 0:
+        return "its weights are empty"
+    if node.op_type == "MatMul" and len(held.shape) != 2:
+        return f"its weights have {len(held.shape)} axes"
+    if node.op_type == "Gemm" and (
+        node.attr("transA", 0) or node.attr("alpha", 1.0) != 1.0 or node.attr("beta", 1.0) != 1.0
+    ):
+        return "a scaled or transposed Gemm has no integer form"
+    bias = node.input(2)
+    if bias is not None and bias.constant is None:
+        return "its bias is computed at run time or can be overridden"
+    if bias is not None and bias.constant is not None and bias.constant.size != held.shape[_weight_axis(node)]:
+        return "its bias is not one number per output channel"
+    if held.size < 16:
+        return "its weights are a handful of numbers"
+    return ""
+
+
+def _group(node: Node) -> Group:
+    absorbed: list[Node] = [node]
+    output = node.output
+    users = output.users()
+    # An activation that only cuts off disappears into the integer range of what follows.
+    if node.op_type in _REQUANTIZES and len(users) == 1 and not output.output_uses and _cuts_at_zero(users[0]):
+        absorbed.append(users[0])
+        output = users[0].output
+    bias = node.input(2)
+    data = node.inputs[0]
+    assert data is not None
+    return Group(
+        node.name or node.output.name,
+        node,
+        tuple(absorbed),
+        (data,),
+        node.input(1),
+        bias,
+        _weight_axis(node),
+        output,
+        node.op_type in _REQUANTIZES,
+    )
+
+
+def _weight_axis(node: Node) -> int:
+    """Axis of the output channels in the weights."""
+    if node.op_type == "Gemm":
+        return 0 if node.attr("transB", 0) else 1
+    return 1 if node.op_type == "MatMul" else 0
+
+
+def _cuts_at_zero(node: Node) -> bool:
+    """Relu, or a Clip from zero upwards by constants."""
+    if node.is_op("Relu"):
+        return True
+    if not node.is_op("Clip") or len(node.inputs) < 2:
+        return False
+    bounds = [value.constant if value is not None else None for value in node.inputs[1:]]
+    return all(bound is not None for bound in bounds) and float(bounds[0].numpy()) == 0.0  # type: ignore[union-attr]
+
+
+def _is_glue(node: Node) -> bool:
+    known = info(node)
+    if known is None or known.role not in ("movement", "monotone", "arith") or node.op_type in ("Clip", "Identity"):
+        return False
+    if len(node.outputs) != 1:
+        return False
+    return node.op_type in ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Concat", "Add",
+                            "AveragePool", "GlobalAveragePool", "Relu", "Resize")  # fmt: skip
+
+
+def _data(node: Node) -> list[Value]:
+    known = info(node)
+    assert known is not None
+    places = range(len(node.inputs)) if known.data_inputs is None else known.data_inputs
+    return [value for place in places if (value := node.input(place)) is not None]

@@ -1,0 +1,219 @@
+"""Quantization written as QuantizeLinear and DequantizeLinear around float ops, the form that runtimes fuse."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError
+from qcompiler.ir import (
+    Graph,
+    Model,
+    Node,
+    Quantization,
+    TensorType,
+    Value,
+    affine_parameters,
+    clone_model,
+    quantize,
+    tensor,
+)
+from qcompiler.lower.target import Group, Target
+from qcompiler.ops import info
+
+__all__ = ["insert_qdq"]
+
+_BIAS_LIMIT = 2.0**30  # int32 with room for the products that are added to it
+_KEEPS_RANGE = ("movement", "monotone")
+
+
+def insert_qdq(model: Model, groups: Collection[Group], glue: Collection[Node], target: Target) -> Model:
+    """A copy of ``model`` in which ``groups`` and ``glue`` stand between Q/DQ pairs, weights and biases in integers.
+
+    A value that integer ops give is read in its integer form by everyone, so that the op can be fused with its
+    output's Q; any other value is converted only for the integer ops that read it.
+    Raises LoweringError for a value without a range.
+    """
+    mapping: dict[Value, Value] = {}
+    copy = clone_model(model, mapping)
+    return _Emitter(copy, mapping, groups, glue, target).run()
+
+
+class _Emitter:
+    def __init__(
+        self,
+        copy: Model,
+        mapping: dict[Value, Value],
+        groups: Collection[Group],
+        glue: Collection[Node],
+        target: Target,
+    ) -> None:
+        self.copy = copy
+        self.graph: Graph = copy.graph
+        self.mapping = mapping
+        self.groups = groups
+        self.glue = list(glue)
+        self.target = target
+        self.weights: dict[tuple[Value, int, bytes], Value] = {}
+        self.parameters: dict[tuple[bytes, bytes], tuple[Value, Value]] = {}
+
+    def run(self) -> Model:
+        quant = self._quantizations()
+        readers: dict[Value, list[tuple[Node, int]]] = {}
+        given: set[Value] = set()
+        for group in self.groups:
+            for value in group.data:
+                readers.setdefault(value, []).append((self._twin(group.anchor), 0))
+            if group.requantizes:
+                given.add(group.output)
+                readers.setdefault(group.output, [])
+        for node in self.glue:
+            known = info(node)
+            places = range(len(node.inputs)) if known is None or known.data_inputs is None else known.data_inputs
+            for place in places:
+                read = node.inputs[place]
+                assert read is not None
+                if not self._absorbed(read, node):
+                    readers.setdefault(read, []).append((self._twin(node), place))
+            if not (self._relu_follows(node)):
+                given.add(node.output)
+                readers.setdefault(node.output, [])
+        for value in self._in_order(readers):
+            self._pair(value, quant[value], readers[value], whole=value in given)
+        for group in self.groups:
+            self._weights(group, quant)
+        return self.copy
+
+    def _quantizations(self) -> dict[Value, Quantization]:
+        """Parameters of every value; what only moves elements shares those of what it reads."""
+        found: dict[Value, Quantization] = {}
+        for node in self.glue:
+            known = info(node)
+            if known is not None and known.role in _KEEPS_RANGE and node.op_type != "Relu":
+                source = node.inputs[0]
+                assert source is not None
+                quant = found.get(source, source.quant)
+                if quant is not None:
+                    found[node.output] = quant
+        return _Ranges(found)
+
+    def _relu_follows(self, node: Node) -> bool:
+        """True for a glue node whose only reader is a Relu that becomes part of it."""
+        users = node.output.users()
+        return len(users) == 1 and users[0] in self.glue and self._absorbed(node.output, users[0])
+
+    def _absorbed(self, value: Value, reader: Node) -> bool:
+        """True when ``reader`` is a Relu that merges with the op that gives ``value``: Q after it cuts at zero."""
+        producer = value.producer
+        return (
+            reader.is_op("Relu")
+            and producer is not None
+            and producer.is_op("Add", "AveragePool", "Concat")
+            and producer in self.glue
+            and len(value.uses) == 1
+        )
+
+    def _twin(self, node: Node) -> Node:
+        twin = self.mapping[node.output].producer
+        assert twin is not None
+        return twin
+
+    def _in_order(self, values: Collection[Value]) -> list[Value]:
+        def place(value: Value) -> tuple[int, int]:
+            return (value.producer._order if value.producer is not None else -1, value.index)
+
+        return sorted(values, key=place)
+
+    def _pair(self, value: Value, quant: Quantization, readers: list[tuple[Node, int]], whole: bool) -> None:
+        twin = self.mapping[value]
+        scale, zero = self._scale_and_zero(quant, value.name)
+        to = Node("QuantizeLinear", [twin, scale, zero], name=f"{value.name}/quantize")
+        back = Node("DequantizeLinear", [to.output, scale, zero], name=f"{value.name}/dequantize")
+        to.output.type = TensorType(quant.spec.dtype, value.shape)
+        back.output.type = TensorType(DType.FLOAT, value.shape)
+        to.output.name, back.output.name = f"{value.name}_quantized", f"{value.name}_dequantized"
+        uses = list(twin.uses) if whole else [(node, place) for node, place in readers if node.inputs[place] is twin]
+        self.graph.insert_after(twin.producer, to)
+        self.graph.insert_after(to, back)
+        for user, place in uses:
+            if isinstance(user, Node):
+                user.set_input(place, back.output)
+            else:
+                back.output.name, twin.name = twin.name, f"{twin.name}_float"
+                back.output.type, back.output.doc = twin.type, twin.doc
+                user.set_output(place, back.output)
+
+    def _weights(self, group: Group, quant: dict[Value, Quantization]) -> None:
+        if group.weight is None or group.weight.constant is None:
+            return
+        node = self._twin(group.anchor)
+        spec = self.target.weight_spec(group.weight_axis)
+        array = np.asarray(group.weight.constant.numpy(), np.float32)
+        rest = tuple(axis for axis in range(array.ndim) if axis != group.weight_axis % array.ndim)
+        widest = np.abs(array).max(axis=rest)
+        scale, zero = affine_parameters(-widest, widest, spec)
+        data_scale = np.float32(quant[group.data[0]].scale)
+        bias = None if group.bias is None or group.bias.constant is None else group.bias.constant.numpy()
+        if bias is not None:
+            bias = np.asarray(bias, np.float32).reshape(-1)
+            # A channel of tiny weights under a large bias: a wider scale loses nothing that the bias would not drown.
+            scale = np.maximum(scale, np.abs(bias) / (data_scale * np.float32(_BIAS_LIMIT))).astype(np.float32)
+        key = (group.weight, group.weight_axis, scale.tobytes())
+        if key not in self.weights:
+            stored = self.graph.add_constant(
+                tensor(quantize(array, scale, zero, spec)), f"{group.weight.name}_quantized"
+            )
+            scales = self.graph.add_constant(tensor(scale), f"{group.weight.name}_scale")
+            zeros = self.graph.add_constant(tensor(zero), f"{group.weight.name}_zero_point")
+            made = Node(
+                "DequantizeLinear",
+                [stored, scales, zeros],
+                {"axis": group.weight_axis},
+                name=f"{stored.name}/dequantize",
+            )
+            made.output.type = TensorType(DType.FLOAT, array.shape)
+            self.graph.insert_before(node, made)
+            self.weights[key] = made.output
+        elif (maker := self.weights[key].producer) is not None and not maker.before(node):
+            self.graph.move_before(node, maker)
+        old = node.inputs[1]
+        node.set_input(1, self.weights[key])
+        self._forget(old)
+        if bias is not None:
+            steps = (np.float64(data_scale) * scale.astype(np.float64)).astype(np.float32)
+            whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
+            assert group.bias is not None
+            stored = self.graph.add_constant(tensor(whole), f"{group.bias.name}_quantized")
+            scales = self.graph.add_constant(tensor(steps), f"{group.bias.name}_scale")
+            zeros = self.graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{group.bias.name}_zero_point")
+            made = Node("DequantizeLinear", [stored, scales, zeros], {"axis": 0}, name=f"{stored.name}/dequantize")
+            made.output.type = TensorType(DType.FLOAT, steps.shape)
+            self.graph.insert_before(node, made)
+            old = node.inputs[2]
+            node.set_input(2, made.output)
+            self._forget(old)
+
+    def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:
+        key = (quant.scale.tobytes(), quant.zero_point.tobytes())
+        if key not in self.parameters:
+            self.parameters[key] = (
+                self.graph.add_constant(tensor(quant.scale), f"{name}_scale"),
+                self.graph.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
+            )
+        return self.parameters[key]
+
+    def _forget(self, value: Value | None) -> None:
+        """Drop a float weight that nobody reads any more."""
+        if value is not None and not value.uses and value.graph is self.graph and not value.is_input:
+            self.graph.remove_constant(value)
+
+
+class _Ranges(dict[Value, Quantization]):
+    """Parameters by value, looked up on the value itself where nothing else was decided."""
+
+    def __missing__(self, value: Value) -> Quantization:
+        if value.quant is None:
+            raise LoweringError(f"{value!r} has no calibrated range", hint="run a calibrating pass before lowering")
+        return value.quant

@@ -1,0 +1,65 @@
+"""What a target is: which ops it has in integers, of which type, and how a quantized model is written for it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from qcompiler.ir import Model, Node, QuantSpec, Value
+
+__all__ = ["Group", "Target"]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Nodes that run in integers together or not at all: one that multiplies, and the activation it absorbs.
+
+    ``data`` are the activations it reads, ``weight`` its constant weights (None when both factors are activations),
+    ``output`` the value after the activation. ``requantizes`` is true where the integer form exists only with an
+    integer output.
+    """
+
+    name: str
+    anchor: Node
+    nodes: tuple[Node, ...]
+    data: tuple[Value, ...]
+    weight: Value | None
+    bias: Value | None
+    weight_axis: int
+    output: Value
+    requantizes: bool
+
+
+class Target(ABC):
+    """A runtime on a kind of machine. Instances hold no state."""
+
+    name: str
+    description: str
+
+    @abstractmethod
+    def unavailable(self) -> str:
+        """Why this machine cannot run the target's models; empty when it can."""
+
+    @abstractmethod
+    def activation_spec(self) -> QuantSpec:
+        """How activations are quantized."""
+
+    @abstractmethod
+    def weight_spec(self, axis: int) -> QuantSpec:
+        """How weights with output channels along ``axis`` are quantized."""
+
+    @abstractmethod
+    def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
+        """What may run in integers, and for each other node that multiplies, why not."""
+
+    @abstractmethod
+    def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
+        """The values whose ranges lowering may need when ``groups`` are the candidates."""
+
+    @abstractmethod
+    def lower(self, model: Model, groups: Collection[Group]) -> Model:
+        """A new model in which ``groups`` run in integers and everything else as before.
+
+        Ranges are read from ``Value.quant``. Raises LoweringError for what cannot be expressed.
+        """

@@ -1,0 +1,201 @@
+"""Schema 1 of ``report.json``: what has to be in it, and of which type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from qcompiler.report.plain import plain_report
+
+__all__ = ["SCHEMA", "SHAPE", "Shape", "ordered", "validate"]
+
+SCHEMA = 1
+"""The version that this package writes and reads."""
+
+Shape: TypeAlias = "type[Any] | None | frozenset[Any] | tuple[Shape, ...] | list[Shape] | dict[Any, Shape]"
+"""How a value may look.
+
+    str, int, float, bool     a value of that type; float takes whole numbers too
+    object                    anything
+    None                      null
+    frozenset                 one of these
+    tuple                     one of these shapes
+    [shape]                   a list of that shape
+    {str: shape}              an object with keys of any name, each of that shape
+    {"a": ..., "b?": ...}     an object with the key a, and perhaps b; whatever else it holds is not looked at
+"""
+
+NUMBER: Shape = (None, float)
+COUNT: Shape = (None, int)
+TEXT: Shape = (None, str)
+
+_MODEL: dict[Any, Shape] = {
+    "path": TEXT,  # null: a model that was given in memory
+    "sha256": TEXT,
+    "bytes": int,
+    "nodes": int,
+    "parameters": int,
+    "macs": COUNT,  # null: some shape is not known
+}
+
+SHAPE: dict[Any, Shape] = {
+    "schema": frozenset({SCHEMA}),
+    "qcompiler": str,
+    "target": str,
+    "recipe?": TEXT,  # its name
+    "command?": TEXT,  # the command line, as it was given
+    "data?": TEXT,  # --data, as it was given
+    "seed?": COUNT,
+    "environment": {"cpu": TEXT, "gpu": TEXT, "onnxruntime": TEXT, "threads": COUNT},
+    "source": {**_MODEL, "ops?": {str: int}},
+    "compiled": {**_MODEL, "ops": {str: int}},
+    "passes": [
+        {
+            "name": str,
+            "options": {str: object},
+            "seconds": NUMBER,
+            "changed": (bool, int),
+            "nodes_before": int,
+            "nodes_after": int,
+            "rewrites": {str: int},
+            "sqnr_db": NUMBER,
+            "status": frozenset({"applied", "no-op", "rolled-back", "skipped"}),
+            "reason": TEXT,
+        }
+    ],
+    "quality": {
+        "samples": int,
+        # sqnr_db is null where it is infinite, too: then max_abs is 0.
+        "outputs": {str: {"sqnr_db": NUMBER, "cosine": NUMBER, "max_abs": NUMBER}},
+        "agreement": NUMBER,  # share of the samples with the same answer, 0 to 1
+        "metric": (None, {"name": str, "source": NUMBER, "compiled": NUMBER, "drop": NUMBER}),
+    },
+    "latency": {
+        "source_ms": NUMBER,
+        "compiled_ms": NUMBER,
+        "speedup": NUMBER,
+        "threads": COUNT,
+        "runs": COUNT,
+        "batch": COUNT,
+    },
+    "size": {"source_bytes": int, "compiled_bytes": int, "ratio": NUMBER},  # ratio: source to compiled
+    "memory": {"peak_rss_bytes": COUNT},
+    "gates": [{"name": str, "limit": float, "value": NUMBER, "passed": bool}],
+    "warnings": [str],
+    "decision?": (
+        None,
+        {
+            "kept": frozenset({"int8", "float", "partly"}),
+            "reason": str,
+            "tried": [
+                {"name": str, "sqnr_db": NUMBER, "speedup": NUMBER, "int8_nodes": int, "kept": bool, "why": str},
+            ],
+        },
+    ),
+    "layers?": [
+        {
+            "node": str,
+            "op": str,
+            "choice": str,
+            "reason": TEXT,
+            "source_us": NUMBER,
+            "compiled_us": NUMBER,
+            "sqnr_db": NUMBER,
+        }
+    ],
+    "fused?": (None, {"planned": int, "found": int, "left_float": [str]}),
+    "ranges?": [
+        {
+            "value": str,
+            "low": float,
+            "high": float,
+            "min": NUMBER,
+            "max": NUMBER,
+            "method": str,
+            "scale": float,
+            "zero_point": int,
+        }
+    ],
+}
+
+_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", None: "null"}
+_KINDS = {dict: "an object", list: "a list", type(None): "null", **_NAMES}
+
+
+def validate(report: Mapping[str, Any]) -> None:
+    """Raises ValueError, in one line, for the first key that is missing or of the wrong type.
+
+    ``report`` is seen as :func:`qcompiler.report.to_json` would write it: NaN is null. Keys that schema 1 does not know
+    are allowed.
+    """
+    wrong = _complaint(plain_report(report), SHAPE, "")
+    if wrong:
+        raise ValueError(f"report: {wrong}")
+
+
+def ordered(value: Any, shape: Shape = SHAPE) -> Any:
+    """Plain ``value`` with its keys in the order of ``shape``; keys that the shape does not know follow by name."""
+    if isinstance(shape, tuple):
+        shape = next((each for each in shape if isinstance(each, dict | list)), None)
+    if isinstance(shape, list) and isinstance(value, list):
+        return [ordered(item, shape[0]) for item in value]
+    if not isinstance(shape, dict) or not isinstance(value, dict):
+        return value
+    if str in shape:
+        return {key: ordered(item, shape[str]) for key, item in value.items()}
+    shapes = {key.removesuffix("?"): inner for key, inner in shape.items()}
+    known = {key: ordered(value[key], inner) for key, inner in shapes.items() if key in value}
+    return known | {key: value[key] for key in sorted(value.keys() - known.keys())}
+
+
+def _complaint(value: Any, shape: Shape, where: str) -> str:
+    """What is wrong with plain ``value``, or nothing."""
+    match shape:
+        case tuple():
+            found = [_complaint(value, each, where) for each in shape]
+            return "" if "" in found else max(found, key=len) if isinstance(value, dict | list) else _not(value, shape, where)
+        case list():
+            if not isinstance(value, list):
+                return _not(value, shape, where)
+            return next(filter(None, (_complaint(each, shape[0], f"{where}[{i}]") for i, each in enumerate(value))), "")
+        case dict():
+            if not isinstance(value, dict):
+                return _not(value, shape, where)
+            if str in shape:
+                return next(filter(None, (_complaint(value[key], shape[str], f"{where}[{key!r}]") for key in value)), "")
+            for key, inner in shape.items():
+                name = key.removesuffix("?")
+                path = f"{where}.{name}".removeprefix(".")
+                if name in value:
+                    if wrong := _complaint(value[name], inner, path):
+                        return wrong
+                elif name == key:
+                    return f"{path} is missing"
+            return ""
+        case frozenset():
+            fits = type(value) in {type(each) for each in shape} and value in shape
+        case None:
+            fits = value is None
+        case _:
+            fits = isinstance(value, (int, float) if shape is float else shape)
+            fits = fits and (shape in (bool, object) or not isinstance(value, bool))
+    return "" if fits else _not(value, shape, where)
+
+
+def _not(value: Any, shape: Shape, where: str) -> str:
+    """``value`` in few words, and what it should have been."""
+    is_one_of = isinstance(shape, frozenset) and isinstance(value, str | int)
+    given = ascii(value)[:60] if is_one_of else _KINDS.get(type(value), type(value).__name__)
+    return f"{where} is {given}, not {_wanted(shape)}"
+
+
+def _wanted(shape: Shape) -> str:
+    match shape:
+        case tuple():
+            return " or ".join(_wanted(each) for each in sorted(shape, key=lambda each: each is None))
+        case frozenset():
+            return " or ".join(sorted(map(str, shape)))
+        case list() | dict():
+            return _KINDS[type(shape)]
+        case _:
+            return _NAMES.get(shape, "anything")

@@ -1,0 +1,107 @@
+"""Numbers as people read them, with their units. None is a number that nobody measured."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = [
+    "NOT_MEASURED",
+    "count",
+    "decibels",
+    "microseconds",
+    "milliseconds",
+    "number",
+    "ratio",
+    "seconds",
+    "share",
+    "short_count",
+    "size",
+]
+
+NOT_MEASURED = "not measured"
+_SPACE = "\N{NO-BREAK SPACE}"
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """``digits`` significant digits, never in place of whole ones: 0.0123, 4.567, 12,346."""
+    if value is None:
+        return NOT_MEASURED
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if isinstance(value, int):
+        text = f"{value:,}"
+    elif not -5 < magnitude < 9:
+        text = f"{value:.{digits - 1}e}"
+    else:
+        text = f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+    return "−" + text[1:] if text.startswith("-") else text
+
+
+def count(value: int | None) -> str:
+    """12,345"""
+    return NOT_MEASURED if value is None else f"{value:,}"
+
+
+def short_count(value: int | None) -> str:
+    """11.7 M, for numbers of which the first digits matter."""
+    if value is None or abs(value) < 10_000:
+        return count(value)
+    return _scaled(value, ["k", "M", "G", "T", "P"])
+
+
+def size(value: int | None) -> str:
+    """Bytes in powers of 1000: 873 bytes, 44.7 MB."""
+    if value is None:
+        return NOT_MEASURED
+    if value < 1000:
+        return f"{value}{_SPACE}byte{'' if value == 1 else 's'}"
+    return _scaled(value, ["kB", "MB", "GB", "TB", "PB"])
+
+
+def seconds(value: float | None) -> str:
+    """From 12 ms to 3 min 20 s."""
+    if value is None:
+        return NOT_MEASURED
+    if value < 1:
+        return milliseconds(value * 1000)
+    if value < 100:
+        return f"{number(value, 3)}{_SPACE}s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes:,}{_SPACE}min {rest}{_SPACE}s"
+
+
+def milliseconds(value: float | None) -> str:
+    """12.3 ms"""
+    return NOT_MEASURED if value is None else f"{number(value, 3)}{_SPACE}ms"
+
+
+def microseconds(value: float | None) -> str:
+    """12.3 µs"""
+    return NOT_MEASURED if value is None else f"{number(value, 3)}{_SPACE}µs"
+
+
+def ratio(value: float | None) -> str:
+    """2.14×"""
+    return NOT_MEASURED if value is None else f"{value:,.2f}×"
+
+
+def decibels(value: float | None) -> str:
+    """31.2 dB"""
+    return NOT_MEASURED if value is None else f"{value:.1f}{_SPACE}dB".replace("-", "−")
+
+
+def share(value: float | None) -> str:
+    """A number from 0 to 1 as 99.4 %. What is not all is not called 100 %."""
+    if value is None:
+        return NOT_MEASURED
+    percent = math.floor(value * 10_000 + 1e-9) / 100 if value > 0.999 else value * 100
+    return f"{percent:.2f}".removesuffix("0").removesuffix(".0") + f"{_SPACE}%"
+
+
+def _scaled(value: float, units: list[str]) -> str:
+    for unit in units:
+        value /= 1000
+        if abs(value) < 999.5 or unit == units[-1]:
+            break
+    return f"{number(float(value), 3)}{_SPACE}{unit}"
