@@ -82,7 +82,8 @@ class QuantizeStatic(Pass):
             scale, zero = affine_parameters(low, high, spec)
         except ValueError as error:
             raise PassError(f"pass '{self.name}': {error}") from None
-        return Quantization(spec, scale, zero, np.asarray(low, np.float32), np.asarray(high, np.float32), source=self.ranges)
+        bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
+        return Quantization(spec, scale, zero, *bounds, observed=seen.minmax(), source=self.ranges)
 
 
 def _excluded(group: Group, pattern: re.Pattern[str]) -> bool:

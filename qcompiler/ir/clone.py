@@ -19,7 +19,7 @@ def clone_model(model: Model, mapping: dict[Value, Value] | None = None) -> Mode
     for name in ("ir_version", "producer", "domain", "version", "doc"):
         setattr(copy, name, getattr(model, name))
     copy.metadata = dict(model.metadata)
-    copy.carried = dict(model.carried)
+    copy.carried = {key: list(items) for key, items in model.carried.items()}
     return copy
 
 

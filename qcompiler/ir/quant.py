@@ -37,7 +37,7 @@ class QuantSpec:
 class Quantization:
     """What is decided for one value.
 
-    ``low`` and ``high`` are the real range, ``scale`` float32 and ``zero_point`` of ``spec.dtype``; scalars or
+    ``low`` and ``high`` are the real range that the integers cover, ``observed`` the least and largest value seen, ``scale`` float32 and ``zero_point`` of ``spec.dtype``; scalars or
     [channels]. Values of one ``group`` share parameters. ``source`` says where the range came from;
     ``pinned`` keeps passes from changing it.
     """
@@ -47,6 +47,7 @@ class Quantization:
     zero_point: Array
     low: Array
     high: Array
+    observed: tuple[float, float] = (0.0, 0.0)
     source: str = ""
     group: str = ""
     pinned: bool = False
@@ -65,7 +66,7 @@ def affine_parameters(low: Any, high: Any, spec: QuantSpec) -> tuple[Array, Arra
     """Scale (float32) and zero point (``spec.dtype``) for the real range [low, high], scalars or [channels].
 
     Zero is always exactly representable. A range of no width gets scale 1. Raises ValueError when a bound is
-    not finite.
+    not finite, or too large for the scale to be a float32.
     """
     lows = np.minimum(np.asarray(low, np.float64), 0.0)
     highs = np.maximum(np.asarray(high, np.float64), 0.0)
@@ -82,6 +83,8 @@ def affine_parameters(low: Any, high: Any, spec: QuantSpec) -> tuple[Array, Arra
         zero = bottom - np.rint(lows / np.where(scale > 0, scale, 1.0))
     # Below the smallest normal float32 the division by the scale loses its precision or overflows.
     usable = scale >= np.finfo(np.float32).tiny
+    if (scale > np.finfo(np.float32).max).any():
+        raise ValueError("the range is too wide for a float32 scale")
     scale = np.where(usable, scale, 1.0).astype(np.float32)
     fallback = bottom if spec.dtype.name.startswith("U") else 0
     zero = np.clip(np.where(usable | spec.symmetric, zero, fallback), bottom, top)
@@ -95,6 +98,8 @@ def quantize(array: Array, scale: Array, zero_point: Array, spec: QuantSpec) -> 
         shape = [1] * array.ndim
         shape[spec.axis] = -1
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
-    levels = np.rint(array.astype(np.float32) / scale) + zero_point.astype(np.float32)
+    exact = np.float32 if spec.dtype.bits <= 16 else np.float64  # float32 cannot say the largest int32
+    with np.errstate(over="ignore"):  # infinity saturates like everything else
+        levels = np.rint(array.astype(np.float32) / scale).astype(exact) + zero_point.astype(exact)
     quantized: Array = np.clip(levels, bottom, top).astype(spec.dtype.numpy)
     return quantized

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,10 @@ _FEW = 8  # constants of at most so many elements are shown whole
 
 
 def format_model(model: Model, *, numbered: bool = False) -> str:
-    """The whole model. With ``numbered``, inner values are called %0, %1, ... whatever their names."""
+    """The whole model.
+
+    With ``numbered``, all values but the inputs and outputs of the model are called %0, %1, ... whatever their names.
+    """
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(model.opsets.items()))
     parts = [f"model <{opsets}>", format_graph(model.graph, numbered=numbered)]
     for function in model.functions.values():
@@ -27,14 +31,14 @@ def format_model(model: Model, *, numbered: bool = False) -> str:
     return "\n".join(parts)
 
 
-def format_graph(
-    graph: Graph, *, numbered: bool = False, _names: dict[Value, str] | None = None, _indent: str = ""
-) -> str:
+def format_graph(graph: Graph, *, numbered: bool = False) -> str:
     """Inputs, constants, nodes and outputs of ``graph``, subgraphs indented below their node."""
-    names = {} if _names is None else _names
-    for value in (*graph.inputs, *graph.outputs):
-        if value.name:
-            names.setdefault(value, value.name)
+    names = {value: value.name for value in (*graph.inputs, *graph.outputs) if value.name}
+    return "\n".join(_lines(graph, names, len(names), numbered))
+
+
+def _lines(graph: Graph, names: dict[Value, str], given: int, numbered: bool) -> Iterator[str]:
+    """``names`` holds the labels of what is around; the first ``given`` of them are not numbers."""
     used = set(names.values())
 
     def name(value: Value | None) -> str:
@@ -43,24 +47,23 @@ def format_graph(
         if value not in names:
             label = "" if numbered else value.name
             if not label or label in used:
-                label = f"%{len(names)}"
+                label = f"%{len(names) - given}"
             names[value] = label
             used.add(label)
         return names[value]
 
     defaults = {v: " = default" if v.const is not None else "" for v in graph.inputs}
     inputs = ", ".join(f"{name(v)}: {format_type(v.type)}{defaults[v]}" for v in graph.inputs)
-    lines = [f"graph {graph.name or '-'}({inputs}) {{"]
+    yield f"graph {graph.name or '-'}({inputs}) {{"
     for value in graph.constants:
         if not value.is_input and value.const is not None and value.uses:
-            lines.append(f"  {name(value)}: {format_type(value.type)} = {_constant(value.const)}")
+            yield f"  {name(value)}: {format_type(value.type)} = {_constant(value.const)}"
     for node in graph:
-        lines.append(f"  {_node(node, name)}")
+        yield f"  {_node(node, name)}"
         for sub in node.subgraphs():
-            lines.append(format_graph(sub, numbered=numbered, _names=dict(names), _indent=_indent + "    "))
-    lines.append("  return " + ", ".join(f"{name(v)}: {format_type(v.type)}" for v in graph.outputs))
-    lines.append("}")
-    return "\n".join(_indent + line if not line.startswith(_indent + "    graph") else line for line in lines)
+            yield from (f"    {line}" for line in _lines(sub, dict(names), given, numbered))
+    yield "  return " + ", ".join(f"{name(v)}: {format_type(v.type)}" for v in graph.outputs)
+    yield "}"
 
 
 def format_node(node: Node) -> str:
@@ -96,15 +99,19 @@ def _node(node: Node, name: Any) -> str:
 def _attr(attr: Attr) -> str:
     if attr.ref:
         return f"@{attr.ref}"
-    if attr.kind is AttrKind.TENSOR:
-        return _constant(attr.value)
     if attr.kind in (AttrKind.GRAPH, AttrKind.GRAPHS):
         return "graph"
-    if attr.kind is AttrKind.TYPE:
-        return format_type(attr.value)
     if isinstance(attr.value, tuple):
-        return "[" + ",".join(_scalar(item) for item in attr.value) + "]"
-    return _scalar(attr.value)
+        return "[" + ",".join(_item(item) for item in attr.value) + "]"
+    return _item(attr.value)
+
+
+def _item(item: Any) -> str:
+    if isinstance(item, Tensor | SparseTensor):
+        return _constant(item)
+    if isinstance(item, Type):
+        return format_type(item)
+    return _scalar(item)
 
 
 def _scalar(item: Any) -> str:

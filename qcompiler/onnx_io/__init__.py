@@ -5,6 +5,8 @@ from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
 from qcompiler.onnx_io.inference import infer_types
 from qcompiler.onnx_io.open import open_session
+from qcompiler.onnx_io.opset import upgrade_opset
+from qcompiler.onnx_io.reader import read_proto
 from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
 
 __all__ = [
@@ -14,9 +16,11 @@ __all__ = [
     "load",
     "needs_external_data",
     "open_session",
+    "read_proto",
     "replaced_directory",
     "save",
     "to_bytes",
     "to_proto",
+    "upgrade_opset",
     "weight_bytes",
 ]

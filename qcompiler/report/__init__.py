@@ -1,7 +1,7 @@
 """What was done and measured, as JSON and as a page.
 
-``report.json`` holds every number (:func:`to_json`, :func:`read`, :func:`validate`); the page (:func:`render_html`) and the
-lines for the terminal (:func:`summary_lines`) are drawn from it and from nothing else.
+``report.json`` holds every number (:func:`to_json`, :func:`read`, :func:`validate`); the page (:func:`render_html`) and
+the lines for the terminal (:func:`summary_lines`) are drawn from it and from nothing else.
 """
 
 from qcompiler.report.page import render_html

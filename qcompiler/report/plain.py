@@ -14,8 +14,9 @@ __all__ = ["plain", "plain_report"]
 def plain(value: object, where: str = "report") -> Any:
     """``value`` in dicts, lists, str, int, float, bool and None.
 
-    NaN and the infinities become None, scalars and arrays of numpy what they hold, paths their text, a set a sorted list.
-    Text keeps no lone surrogate, so all of it can be written as UTF-8. Raises TypeError for anything else, naming ``where``.
+    NaN and the infinities become None, scalars and arrays of numpy what they hold, paths their text, a set a sorted
+    list. Text keeps no lone surrogate, so all of it can be written as UTF-8. Raises TypeError for anything else, naming
+    ``where``.
     """
     match value:
         case None | bool():

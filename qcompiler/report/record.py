@@ -34,7 +34,7 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         report = json.loads(path.read_bytes(), parse_constant=lambda _: None)
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", hint="name a folder that compile has written") from None
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="name a folder that compile wrote") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a report: {error}", hint=_AGAIN) from None
     if not isinstance(report, dict) or "schema" not in report:

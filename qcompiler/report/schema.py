@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from qcompiler.report.plain import plain_report
@@ -12,7 +12,7 @@ __all__ = ["SCHEMA", "SHAPE", "Shape", "ordered", "validate"]
 SCHEMA = 1
 """The version that this package writes and reads."""
 
-Shape: TypeAlias = "type[Any] | None | frozenset[Any] | tuple[Shape, ...] | list[Shape] | dict[Any, Shape]"
+Shape: TypeAlias = "type[Any] | frozenset[Any] | tuple[Shape, ...] | list[Shape] | dict[Any, Shape] | None"
 """How a value may look.
 
     str, int, float, bool     a value of that type; float takes whole numbers too
@@ -118,8 +118,8 @@ SHAPE: dict[Any, Shape] = {
     ],
 }
 
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false", None: "null"}
-_KINDS = {dict: "an object", list: "a list", type(None): "null", **_NAMES}
+_NAMES: dict[Any, str] = {str: "text", int: "a whole number", float: "a number", bool: "true or false", None: "null"}
+_KINDS: dict[Any, str] = {dict: "an object", list: "a list", type(None): "null", **_NAMES}
 
 
 def validate(report: Mapping[str, Any]) -> None:
@@ -153,16 +153,17 @@ def _complaint(value: Any, shape: Shape, where: str) -> str:
     match shape:
         case tuple():
             found = [_complaint(value, each, where) for each in shape]
-            return "" if "" in found else max(found, key=len) if isinstance(value, dict | list) else _not(value, shape, where)
+            inside = [wrong for wrong, each in zip(found, shape, strict=True) if isinstance(each, type(value))]
+            return "" if "" in found else next(iter(inside), _not(value, shape, where))
         case list():
             if not isinstance(value, list):
                 return _not(value, shape, where)
-            return next(filter(None, (_complaint(each, shape[0], f"{where}[{i}]") for i, each in enumerate(value))), "")
+            return _first(_complaint(each, shape[0], f"{where}[{index}]") for index, each in enumerate(value))
         case dict():
             if not isinstance(value, dict):
                 return _not(value, shape, where)
             if str in shape:
-                return next(filter(None, (_complaint(value[key], shape[str], f"{where}[{key!r}]") for key in value)), "")
+                return _first(_complaint(each, shape[str], f"{where}[{key!a}]") for key, each in value.items())
             for key, inner in shape.items():
                 name = key.removesuffix("?")
                 path = f"{where}.{name}".removeprefix(".")
@@ -180,6 +181,10 @@ def _complaint(value: Any, shape: Shape, where: str) -> str:
             fits = isinstance(value, (int, float) if shape is float else shape)
             fits = fits and (shape in (bool, object) or not isinstance(value, bool))
     return "" if fits else _not(value, shape, where)
+
+
+def _first(complaints: Iterable[str]) -> str:
+    return next(filter(None, complaints), "")
 
 
 def _not(value: Any, shape: Shape, where: str) -> str:

@@ -7,16 +7,32 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from qcompiler.report.plain import plain_report
-from qcompiler.report.units import NOT_MEASURED, count, decibels, milliseconds, number, ratio, share, size
+from qcompiler.report.units import NO_BREAK, NOT_MEASURED, count, decibels, milliseconds, number, ratio, share, size
 
-__all__ = ["Change", "Distance", "change", "distance", "gate_value", "gates_line", "machine", "summary_lines", "verdict"]
+__all__ = [
+    "Change",
+    "Distance",
+    "change",
+    "distance",
+    "fewer",
+    "gate_limit",
+    "gate_value",
+    "gates_line",
+    "machine",
+    "plural",
+    "sentence",
+    "size_change",
+    "speed_change",
+    "summary_lines",
+    "verdict",
+]
 
 Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Change:
-    """Before against after: ``factor`` is 3.89× or empty, ``word`` is smaller, larger, the same ..."""
+    """Before against after: ``factor`` is 3.89×, 12 % or empty, ``word`` is smaller, fewer, the same size ..."""
 
     factor: str
     word: str
@@ -50,12 +66,24 @@ def change(times: float | None, better: str, worse: str, same: str) -> Change:
     return Change(factor, better, "better") if times > 1 else Change(factor, worse, "worse")
 
 
+def fewer(before: int | None, after: int | None) -> Change:
+    """How many there are less, in percent: of nodes, of parameters, of multiplications."""
+    if before is None or after is None:
+        return Change("", NOT_MEASURED, "unknown")
+    if before == after:
+        return Change("", "as many", "same")
+    part = f"{number(100 * abs(after - before) / before, 3)}{NO_BREAK}%" if before else count(after)
+    return Change(part, "fewer", "better") if after < before else Change(part, "more", "worse")
+
+
 def size_change(report: Report) -> Change:
+    """How much smaller the file became."""
     before, after = report["size"]["source_bytes"], report["size"]["compiled_bytes"]
     return change(before / after if after else None, "smaller", "larger", "the same size")
 
 
 def speed_change(report: Report) -> Change:
+    """How much faster the model became, as it was measured."""
     return change(report["latency"]["speedup"], "faster", "slower", "just as fast")
 
 
@@ -77,10 +105,16 @@ def machine(report: Report) -> str:
 
 
 def gate_value(name: str, value: float | None) -> str:
-    """A limit or what was measured against it, with the unit that goes with the gate's name."""
+    """What was measured for the gate ``name``, with the unit that goes with it."""
     if "sqnr" in name:
         return decibels(value)
     return ratio(value) if "speedup" in name or "ratio" in name else number(value)
+
+
+def gate_limit(name: str, limit: float) -> str:
+    """The limit of the gate ``name``, and on which side of it the value has to be."""
+    side = {"min": "at least ", "max": "at most "}.get(name[:3], "")
+    return f"{side}{gate_value(name, limit)}"
 
 
 def gates_line(report: Report) -> str:
@@ -90,60 +124,62 @@ def gates_line(report: Report) -> str:
     if not gates:
         return "no gate was set"
     if failed:
-        return f"{len(failed)} of {len(gates)} gates failed: {', '.join(failed)}"
+        return f"{len(failed)} of {plural(len(gates), 'gate')} failed: {', '.join(failed)}"
     return "the gate passed" if len(gates) == 1 else f"all {len(gates)} gates passed"
+
+
+def plural(value: int | None, thing: str) -> str:
+    """1 thread, 4 threads; nothing if it is not known."""
+    return "" if value is None else f"{count(value)} {thing}{'' if value == 1 else 's'}"
 
 
 def verdict(report: Report) -> list[str]:
     """The whole report in a few sentences."""
     report = plain_report(report)
-    return [_gain(report), _difference(report), _sentence(gates_line(report)), *_kept(report)]
+    return [_gain(report), _difference(report), sentence(gates_line(report)), *_kept(report)]
 
 
-def summary_lines(report: Report) -> list[tuple[str, str]]:
-    """Label and value of what matters most, for the terminal."""
+def summary_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of what matters most, for the terminal: size, latency, quality, metric, gates, nodes."""
     report = plain_report(report)
     latency, quality, metric = report["latency"], report["quality"], report["quality"]["metric"]
-    how = [str(speed_change(report)), threads(latency["threads"]), _times(latency["runs"], "run")]
-    timed = latency["source_ms"] is not None and latency["compiled_ms"] is not None
-    far = distance(report)
-    quality_parts = [f"{far} SQNR" if far.kind == "measured" else str(far), _output_share(quality)]
-    if far.kind != "unknown":
-        quality_parts.append(f"on {_times(quality['samples'], 'sample')}")
-    gates = "; ".join(
-        f"{gate['name']} {gate_value(gate['name'], gate['value'])} (limit {gate_value(gate['name'], gate['limit'])}, "
-        f"{'passed' if gate['passed'] else 'FAILED'})"
-        for gate in report["gates"]
+    far, faster = distance(report), speed_change(report)
+    timed = latency["source_ms"] is not None or latency["compiled_ms"] is not None
+    how = (
+        str(faster) if faster.trend != "unknown" else "",
+        plural(latency["threads"], "thread"),
+        plural(latency["runs"], "run"),
     )
+    error = f"{far} SQNR" if far.kind == "measured" else str(far)
+    answer = "" if quality["agreement"] is None else f"same answer on {share(quality['agreement'])}"
+    samples = "" if far.kind == "unknown" else plural(quality["samples"], "sample")
     return [
         ("size", f"{_arrow(report['size'], 'bytes', size)} ({size_change(report)})"),
-        ("latency", f"{_arrow(latency, 'ms', milliseconds)} ({', '.join(filter(None, how))})" if timed else NOT_MEASURED),
-        ("quality", ", ".join(filter(None, quality_parts))),
+        ("latency", f"{_arrow(latency, 'ms', milliseconds)}{_in_brackets(*how)}" if timed else NOT_MEASURED),
+        ("quality", ", ".join(filter(None, (error, answer))) + _in_brackets(samples)),
         ("metric", _metric(metric) if metric else NOT_MEASURED),
-        ("gates", gates or "none set"),
+        ("gates", "; ".join(map(_gate, report["gates"])) or "none set"),
         ("nodes", f"{count(report['source']['nodes'])} → {count(report['compiled']['nodes'])}"),
     ]
 
 
-def threads(value: int | None) -> str:
-    """1 thread, 4 threads; nothing if it is not known."""
-    return _times(value, "thread")
-
-
 def _gain(report: Report) -> str:
     smaller, faster = size_change(report), speed_change(report)
-    text = f"Against the source, the compiled model is {smaller}" if smaller.trend != "unknown" else "Its size is not known"
+    text = f"Against the source, the compiled model is {smaller}"
+    if smaller.trend == "unknown":
+        text = "How much smaller the model became is not known"
     if faster.trend == "unknown":
         return f"{text}; its speed was {NOT_MEASURED}."
-    with_threads = threads(report["latency"]["threads"])
-    return f"{text} and {faster}, timed on {machine(report)}{with_threads and f' with {with_threads}'}."
+    threads = plural(report["latency"]["threads"], "thread")
+    joined = f"; it is {faster}" if smaller.trend == "unknown" else f" and {faster}"
+    return f"{text}{joined}, timed on {machine(report)}{threads and f' with {threads}'}."
 
 
 def _difference(report: Report) -> str:
     far, outputs = distance(report), len(report["quality"]["outputs"])
     if far.kind == "unknown":
         return f"How far its outputs are from the source's was {NOT_MEASURED}."
-    samples = _times(report["quality"]["samples"], "sample")
+    samples = plural(report["quality"]["samples"], "sample")
     if far.sqnr_db is None:
         return f"On {samples} its outputs are identical to the source's."
     where = f"the noise in {'its output' if outputs == 1 else 'the worst of its outputs'}"
@@ -155,11 +191,12 @@ def _kept(report: Report) -> list[str]:
     decision = report.get("decision")
     if not decision or decision["kept"] == "int8":
         return []
-    what = "The int8 model was not kept" if decision["kept"] == "float" else "Only a part of it runs in int8"
-    return [_sentence(f"{what}: {decision['reason']}" if decision["reason"] else what)]
+    what = "No int8 was kept" if decision["kept"] == "float" else "Only a part of it runs in int8"
+    return [sentence(f"{what}: {decision['reason']}" if decision["reason"] else what)]
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """``text`` with a capital and a full stop."""
     text = text.strip().rstrip(".")
     return f"{text[:1].upper()}{text[1:]}."
 
@@ -168,15 +205,17 @@ def _arrow(pair: Report, unit: str, show: Any) -> str:
     return f"{show(pair[f'source_{unit}'])} → {show(pair[f'compiled_{unit}'])}"
 
 
-def _output_share(quality: Report) -> str:
-    return "" if quality["agreement"] is None else f"same answer on {share(quality['agreement'])}"
+def _in_brackets(*texts: str) -> str:
+    inside = ", ".join(filter(None, texts))
+    return f" ({inside})" if inside else ""
+
+
+def _gate(gate: Report) -> str:
+    name, result = gate["name"], "passed" if gate["passed"] else "FAILED"
+    return f"{name} {result}: {gate_value(name, gate['value'])}, {gate_limit(name, gate['limit'])}"
 
 
 def _metric(metric: Report) -> str:
     drop = metric["drop"]
-    how = f"drop {number(drop)}" if drop is None or drop >= 0 else f"gain {number(-drop)}"
+    how = f"gain {number(-drop)}" if drop is not None and drop < 0 else f"drop {number(drop)}"
     return f"{metric['name']} {number(metric['source'])} → {number(metric['compiled'])} ({how})"
-
-
-def _times(value: int | None, thing: str) -> str:
-    return "" if value is None else f"{count(value)} {thing}{'' if value == 1 else 's'}"

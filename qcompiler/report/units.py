@@ -6,6 +6,7 @@ import math
 
 __all__ = [
     "NOT_MEASURED",
+    "NO_BREAK",
     "count",
     "decibels",
     "microseconds",
@@ -19,23 +20,15 @@ __all__ = [
 ]
 
 NOT_MEASURED = "not measured"
-_SPACE = "\N{NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """``digits`` significant digits, never in place of whole ones: 0.0123, 4.567, 12,346."""
+    """``digits`` significant digits, without zeros at the end: 0.0123, 4.567, 20, 12,346."""
     if value is None:
         return NOT_MEASURED
-    if value == 0:
-        return "0"
-    magnitude = math.floor(math.log10(abs(value)))
-    if isinstance(value, int):
-        text = f"{value:,}"
-    elif not -5 < magnitude < 9:
-        text = f"{value:.{digits - 1}e}"
-    else:
-        text = f"{value:,.{max(0, digits - 1 - magnitude)}f}"
-    return "−" + text[1:] if text.startswith("-") else text
+    text, power, exponent = _significant(value, digits).partition("e")
+    return (text.rstrip("0").rstrip(".") if "." in text else text) + power + exponent
 
 
 def count(value: int | None) -> str:
@@ -55,7 +48,7 @@ def size(value: int | None) -> str:
     if value is None:
         return NOT_MEASURED
     if value < 1000:
-        return f"{value}{_SPACE}byte{'' if value == 1 else 's'}"
+        return f"{value}{NO_BREAK}byte{'' if value == 1 else 's'}"
     return _scaled(value, ["kB", "MB", "GB", "TB", "PB"])
 
 
@@ -66,19 +59,19 @@ def seconds(value: float | None) -> str:
     if value < 1:
         return milliseconds(value * 1000)
     if value < 100:
-        return f"{number(value, 3)}{_SPACE}s"
+        return f"{_significant(value, 3)}{NO_BREAK}s"
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes:,}{_SPACE}min {rest}{_SPACE}s"
+    return f"{minutes:,}{NO_BREAK}min {rest}{NO_BREAK}s"
 
 
 def milliseconds(value: float | None) -> str:
     """12.3 ms"""
-    return NOT_MEASURED if value is None else f"{number(value, 3)}{_SPACE}ms"
+    return NOT_MEASURED if value is None else f"{_significant(value, 3)}{NO_BREAK}ms"
 
 
 def microseconds(value: float | None) -> str:
     """12.3 µs"""
-    return NOT_MEASURED if value is None else f"{number(value, 3)}{_SPACE}µs"
+    return NOT_MEASURED if value is None else f"{_significant(value, 3)}{NO_BREAK}µs"
 
 
 def ratio(value: float | None) -> str:
@@ -88,7 +81,7 @@ def ratio(value: float | None) -> str:
 
 def decibels(value: float | None) -> str:
     """31.2 dB"""
-    return NOT_MEASURED if value is None else f"{value:.1f}{_SPACE}dB".replace("-", "−")
+    return NOT_MEASURED if value is None else f"{value:.1f}{NO_BREAK}dB".replace("-", "−")
 
 
 def share(value: float | None) -> str:
@@ -96,7 +89,7 @@ def share(value: float | None) -> str:
     if value is None:
         return NOT_MEASURED
     percent = math.floor(value * 10_000 + 1e-9) / 100 if value > 0.999 else value * 100
-    return f"{percent:.2f}".removesuffix("0").removesuffix(".0") + f"{_SPACE}%"
+    return f"{percent:.2f}".removesuffix("0").removesuffix(".0") + f"{NO_BREAK}%"
 
 
 def _scaled(value: float, units: list[str]) -> str:
@@ -104,4 +97,18 @@ def _scaled(value: float, units: list[str]) -> str:
         value /= 1000
         if abs(value) < 999.5 or unit == units[-1]:
             break
-    return f"{number(float(value), 3)}{_SPACE}{unit}"
+    return f"{_significant(value, 3)}{NO_BREAK}{unit}"
+
+
+def _significant(value: float, digits: int) -> str:
+    """``digits`` significant digits, zeros at the end among them, and all the digits of a whole number."""
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if isinstance(value, int):
+        text = f"{value:,}"
+    elif not -5 < magnitude < 9:
+        text = f"{value:.{digits - 1}e}"
+    else:
+        text = f"{value:,.{max(0, digits - 1 - magnitude)}f}"
+    return "−" + text[1:] if text.startswith("-") else text

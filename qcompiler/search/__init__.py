@@ -2,12 +2,14 @@
 
 from qcompiler.search.choose import Candidate, Choice, Limits, choose
 from qcompiler.search.latency import Timing, interleaved
+from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
 
 __all__ = [
     "Accuracy",
     "Candidate",
     "Choice",
+    "GroupTimes",
     "Limits",
     "Metric",
     "Quality",
@@ -16,4 +18,5 @@ __all__ = [
     "compare",
     "find_metric",
     "interleaved",
+    "profile_groups",
 ]

@@ -15,6 +15,8 @@ from qcompiler.onnx_io import open_session
 
 __all__ = ["GroupTimes", "profile_groups"]
 
+_SUFFIXES = ("", "_nchwc", "/MatMulAddFusion")  # what onnxruntime's layout and fusion passes add to a name
+
 GroupTimes = dict[Group, tuple[str, float]]
 """For each group that could be found again: the operator that it became, and microseconds a run."""
 
@@ -43,8 +45,8 @@ def profile_groups(
     for group in groups:
         node = by_weight.get(f"{group.weight.name}_quantized") if group.weight is not None else None
         if node is None:
-            names = (group.anchor.name, f"{group.anchor.name}_nchwc", f"{group.anchor.name}/MatMulAddFusion")
-            node = next((by_name[name] for name in names if name in by_name), None)
+            stems = (group.anchor.name, group.output.name, group.anchor.output.name)
+            node = next((by_name[stem + end] for stem in stems for end in _SUFFIXES if stem + end in by_name), None)
         if node is not None and node.name in times:
             found[group] = (node.op_type, times[node.name])
     return found, sum(times.values())

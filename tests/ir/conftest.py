@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import onnx.parser
 import pytest
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
+from qcompiler.onnx_io import from_proto
 
 FLOAT = TensorType(DType.FLOAT, (2,))
 
@@ -40,3 +42,14 @@ def branching() -> Model:
     y = graph.append(Node("If", [c], attrs, outputs=[Value("y", FLOAT)])).output
     graph.add_output(y)
     return Model(graph, {"": 17})
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[str], Model]:
+    """read("g (float[2] x) => (float[2] y) { y = Relu(x) }"): a model in onnx's own text form, functions behind it."""
+
+    def build(text: str) -> Model:
+        head = '<ir_version: 10, opset_import: ["": 20, "local": 1]>'
+        return from_proto(onnx.parser.parse_model(head + text))
+
+    return build

@@ -1,6 +1,7 @@
 """One write path: uses mirror inputs and outputs whatever is done to a graph, and iterating survives it."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -175,7 +176,7 @@ def test_order_holds_under_many_insertions_at_one_place(where: str) -> None:
             graph.insert_after(a if where == "after" else None, node)
     nodes = list(graph)
     assert len(nodes) == 3002
-    assert all(left.before(right) and not right.before(left) for left, right in zip(nodes, nodes[1:], strict=False))
+    assert all(left.before(right) and not right.before(left) for left, right in pairwise(nodes))
 
 
 # Order

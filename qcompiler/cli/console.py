@@ -1,0 +1,79 @@
+"""What every command prints with: progress to standard error, results to standard output."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+
+__all__ = ["emit_json", "progress_line", "result", "table", "warn"]
+
+
+def result(text: str = "") -> None:
+    """A line of the result."""
+    click.echo(text)
+
+
+def warn(text: str) -> None:
+    """A line that the user should know of."""
+    click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
+
+
+def emit_json(document: Any) -> None:
+    """Exactly one JSON document; what JSON cannot say (infinities, NaN) is null."""
+    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) -> None:
+    """Columns, numbers flush right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    lines = [list(row) for row in rows]
+    made = Table(box=box.SIMPLE_HEAD if header else None, show_header=header is not None, pad_edge=False)
+    width = len(header) if header else max((len(line) for line in lines), default=0)
+    for i in range(width):
+        numeric = all(_is_number(line[i]) for line in lines if i < len(line)) and bool(lines)
+        made.add_column(header[i] if header else "", justify="right" if numeric else "left", overflow="fold")
+    for line in lines:
+        made.add_row(*[text.replace("[", "\\[") for text in line])
+    Console(highlight=False, soft_wrap=False, width=None if sys.stdout.isatty() else 160).print(made)
+
+
+@contextlib.contextmanager
+def progress_line(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done: a live line with the time on a terminal, else a line a stage."""
+    if quiet:
+        yield lambda _: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda text: click.echo(text, err=True) if "group " not in text else None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("starting", total=None)
+        yield lambda text: shown.update(task, description=text.replace("[", "\\["))
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and (text[0].isdigit() or (text[0] in "-+." and text[1:2].isdigit()))
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, dict):
+        return {str(key): _plain(value) for key, value in item.items()}
+    if isinstance(item, list | tuple):
+        return [_plain(value) for value in item]
+    if hasattr(item, "item"):
+        item = item.item()
+    if isinstance(item, float) and not (item == item and abs(item) != float("inf")):
+        return None
+    return item

@@ -1,0 +1,81 @@
+"""``qcompiler inspect``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qcompiler.cli.console import emit_json, result, table
+
+__all__ = ["inspect"]
+
+
+@click.command(epilog="\b\nExample:\n  qcompiler inspect model.onnx")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--target", default="ort-cpu", show_default=True, help="For what could be quantized.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect(model: Path, target: str, as_json: bool) -> None:
+    """What is in MODEL: operators, parameters, MACs, sizes, dynamic axes, and what could be fused or quantized."""
+    found = describe(model, target)
+    if as_json:
+        emit_json(found)
+        return
+    rows = [
+        ("file", f"{found['bytes'] / 1e6:.2f} MB, operator set {found['opset']}, {found['producer']}"),
+        ("nodes", f"{found['nodes']} ({found['nodes_after_lossless']} after the lossless recipe)"),
+        ("parameters", f"{found['parameters'] / 1e6:.3f} M"),
+        ("MACs", f"{found['macs'] / 1e6:.2f} M, dynamic axes counted as 1"),
+    ]
+    rows += [("input", f"{item['name']}: {item['type']}") for item in found["inputs"]]
+    rows += [("output", f"{item['name']}: {item['type']}") for item in found["outputs"]]
+    rows.append(("dynamic axes", ", ".join(found["dynamic_axes"]) or "none"))
+    rows.append(("rewrites", ", ".join(f"{name} {count}" for name, count in found["fusible"].items()) or "none"))
+    table(rows)
+    table([(name, str(count)) for name, count in found["ops"].items()], ("operator", "count"))
+    quantizable = found["quantizable"]
+    result(f"{len(quantizable['groups'])} groups could run in int8 on {target}")
+    for node, reason in quantizable["refused"].items():
+        result(f"  {node} stays float: {reason}")
+
+
+def describe(path: Path, target_name: str) -> dict[str, Any]:
+    """Everything that ``inspect`` prints. Raises ImportFailure and UsageError."""
+    from qcompiler.compiler import find_recipe, find_target, statistics_of
+    from qcompiler.ir import format_type
+    from qcompiler.onnx_io import load, upgrade_opset
+    from qcompiler.pipeline import PassContext, Pipeline
+
+    target = find_target(target_name)
+    model = load(path)
+    counted = statistics_of(model)
+    inputs = [value for value in model.graph.inputs if value.const is None]
+    sizes = {dim for value in (*inputs, *model.graph.outputs) for dim in value.shape or () if isinstance(dim, str)}
+    found = {
+        "path": str(path),
+        "bytes": path.stat().st_size + counted["external_bytes"],
+        "opset": model.opset,
+        "opsets": {domain or "ai.onnx": version for domain, version in model.opsets.items()},
+        "ir_version": model.ir_version,
+        "producer": " ".join(part for part in model.producer if part) or "unknown producer",
+        "nodes": counted["nodes"],
+        "parameters": counted["parameters"],
+        "macs": counted["macs"],
+        "ops": counted["ops"],
+        "functions": [":".join(part for part in key if part) for key in model.functions],
+        "inputs": [{"name": value.name, "type": format_type(value.type)} for value in inputs],
+        "outputs": [{"name": value.name, "type": format_type(value.type)} for value in model.graph.outputs],
+        "dynamic_axes": sorted(sizes),
+        "overridable_initializers": sum(1 for value in model.graph.inputs if value.const is not None),
+    }
+    upgrade_opset(model)
+    model, records = Pipeline(find_recipe("lossless").passes).run(model, PassContext(target=target))
+    found["nodes_after_lossless"] = sum(1 for _ in model.nodes())
+    found["fusible"] = {name: count for record in records for name, count in record.rewrites.items()}
+    groups, refused = target.groups(model)
+    found["quantizable"] = {
+        "groups": [group.name for group in groups],
+        "refused": {node.name or node.output.name: reason for node, reason in refused.items()},
+    }
+    return found

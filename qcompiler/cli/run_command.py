@@ -1,0 +1,63 @@
+"""``qcompiler run``"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from qcompiler.cli.console import progress_line, result
+
+__all__ = ["run"]
+
+
+@click.command(epilog="\b\nExample:\n  qcompiler run build --data test.npz -o outputs.npz")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--data", required=True, metavar="SPEC")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.npz")
+@click.option("--samples", type=click.IntRange(min=1))
+@click.option("--batch-size", type=click.IntRange(min=1))
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("-q", "--quiet", is_flag=True)
+def run(
+    folder: Path, data: str, output: Path, samples: int | None, batch_size: int | None, threads: int, quiet: bool
+) -> None:
+    """Run the model in FOLDER over data; OUT.npz holds each output, samples along axis 0."""
+    import numpy as np
+
+    from qcompiler.cli.models import model_file
+    from qcompiler.data import open_dataset
+    from qcompiler.errors import OutputError
+    from qcompiler.onnx_io import read_proto
+    from qcompiler.runtime import Session
+
+    path = model_file(folder)
+    read_proto(path)
+    session = Session(path, threads=threads)
+    dataset = open_dataset(data, session.inputs, limit=samples, batch_size=batch_size)
+    found: dict[str, list[np.ndarray]] = {name: [] for name in session.outputs}
+    with progress_line(quiet) as progress:
+        for index, sample in enumerate(dataset):
+            progress(f"sample {index + 1} of {len(dataset)}")
+            for name, array in session.run(sample).items():
+                found[name].append(np.asarray(array))
+    arrays = {name: _together(items) for name, items in found.items()}
+    partial = output.with_name(f".{output.name}.part")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        partial.replace(output)
+    except OSError as error:
+        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
+
+
+def _together(items: list) -> object:  # type: ignore[type-arg]
+    """Samples along axis 0: joined where they have that axis, else stacked."""
+    import numpy as np
+
+    if items[0].ndim and len({item.shape[1:] for item in items}) == 1:
+        return np.concatenate(items)
+    return np.stack(items)

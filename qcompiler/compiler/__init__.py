@@ -1,0 +1,20 @@
+"""compile(), and what there is to compile with."""
+
+from qcompiler.compiler.assess import environment, measure, statistics_of
+from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
+from qcompiler.compiler.compile import Result, compile, input_specs
+
+__all__ = [
+    "Result",
+    "compile",
+    "environment",
+    "find_recipe",
+    "find_target",
+    "input_specs",
+    "measure",
+    "passes",
+    "plugin_problems",
+    "recipes",
+    "statistics_of",
+    "targets",
+]

@@ -1,0 +1,384 @@
+"""compile(): the one place that strings import, passes, search, lowering, measuring and reporting together."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompiler.compiler.assess import Measured, environment, layer_records, measure, peak_rss, statistics_of
+from qcompiler.compiler.catalog import find_recipe, find_target, passes
+from qcompiler.data import Dataset, InputSpec, open_dataset, split
+from qcompiler.errors import GateError, UsageError
+from qcompiler.ir import Model, TensorType, clone_model
+from qcompiler.lower import Target
+from qcompiler.onnx_io import load, open_session, replaced_directory, save, upgrade_opset
+from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
+from qcompiler.report import SCHEMA, render_html, to_json
+from qcompiler.runtime import Session
+from qcompiler.search import Choice, Limits, Metric, choose, find_metric
+
+__all__ = ["Result", "compile", "input_specs"]
+
+_PROBES = 32  # calibration samples on which candidates are judged
+_CHECKED = 2  # samples on which lossless passes are checked
+_TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
+_SLOWER = 0.97  # a lossless model below this fraction of the source's speed is not an improvement
+
+
+@dataclass
+class Result:
+    """A compiled model, the report about it, and the recipe that makes it again.
+
+    ``records`` hold every rewrite and near miss; ``report`` is what ``report.json`` holds.
+    """
+
+    model: Model
+    report: dict[str, Any]
+    recipe: str
+    records: list[PassRecord]
+    threads: int = 1
+    _session: Session | None = field(default=None, repr=False)
+
+    def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
+        """Outputs by name for inputs by name. Raises LoweringError when onnxruntime refuses the feeds."""
+        if self._session is None:
+            self._session = open_session(self.model, threads=self.threads)
+        return self._session.run({name: np.asarray(array) for name, array in feeds.items()})
+
+    def save(self, folder: str | Path, *, external_data: bool | None = None) -> Path:
+        """Write ``model.onnx``, the reports and the recipe into ``folder``, which appears whole or not at all.
+
+        Whatever ``folder`` was before is replaced. Raises OutputError.
+        """
+        target = Path(folder)
+        with replaced_directory(target) as made:
+            written = save(self.model, made / "model.onnx", external_data=external_data)
+            self.report["compiled"]["path"] = "model.onnx"
+            self.report["compiled"]["bytes"] = sum(path.stat().st_size for path in written)
+            self.report["compiled"]["sha256"] = _digest(made / "model.onnx")
+            _sizes(self.report)
+            (made / "recipe.toml").write_text(self.recipe, encoding="utf-8")
+            (made / "report.json").write_text(to_json(self.report), encoding="utf-8")
+            (made / "report.html").write_text(render_html(self.report), encoding="utf-8")
+        return target
+
+
+@dataclass
+class _Job:
+    """Everything that one compile works with."""
+
+    source: Any
+    origin: Model
+    session: Session
+    target: Target
+    recipe: Recipe
+    calibration: Dataset
+    scoring: Dataset
+    real_data: bool
+    metric: Metric | None
+    max_drop: float | None
+    limits: Limits
+    context: PassContext
+    progress: Callable[[str], None]
+    threads: int
+
+
+def compile(
+    source: Any,
+    *,
+    target: str = "ort-cpu",
+    recipe: str | Path | None = None,
+    data: Any = None,
+    samples: int | None = None,
+    batch_size: int | None = None,
+    metric: str | Callable[..., Any] | None = None,
+    max_drop: float | None = None,
+    min_sqnr: float | None = None,
+    min_speedup: float | None = None,
+    strict: bool = False,
+    settings: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    threads: int = 1,
+    seed: int = 0,
+    explain: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Result:
+    """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
+
+    ``source`` is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram`` or graphsurgeon
+    ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
+    odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
+    ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result).
+    ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
+
+    What comes out keeps the limits, or is the lossless model, and the report says why.
+    Raises ImportFailure, DataError, UsageError, PassError, CalibrationError, LoweringError, and with ``strict``
+    GateError.
+    """
+    started = time.perf_counter()
+    chosen_target = find_target(target)
+    chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
+    chosen = with_settings(chosen, [*settings, *_exclusions(chosen, exclude)], passes())
+    chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
+    if chosen.needs_data and data is None:
+        raise UsageError(f"recipe '{chosen.name}' calibrates and needs data", hint="give --data SPEC, or --data random")
+    if max_drop is not None and metric is None:
+        raise UsageError("--max-drop limits a metric", hint="give --metric top1 or --metric MODULE:CALLABLE")
+    measure_by = find_metric(metric) if metric is not None else None
+
+    progress("reading the model")
+    origin = load(source)
+    real = data is not None
+    dataset = open_dataset(
+        data if real else "random",
+        input_specs(origin),
+        limit=samples if real else _CHECKED,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    if measure_by is not None and not real:
+        raise UsageError("--metric needs data", hint="give --data SPEC")
+    calibration, scoring = split(dataset) if chosen.needs_data else (dataset, dataset)
+    context = PassContext(
+        data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
+        samples=[dataset.sample(i) for i in range(min(_CHECKED, len(dataset)))],
+    )  # fmt: skip
+    context.trace.explain = explain
+    if not real:
+        context.warn("without --data nothing was quantized, and numbers were compared on random inputs only")
+    session = (
+        Session(source, threads=threads) if isinstance(source, str | Path) else open_session(origin, threads=threads)
+    )
+    job = _Job(
+        source, origin, session, chosen_target, chosen, calibration, scoring, real, measure_by, max_drop,
+        Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
+        threads,
+    )  # fmt: skip
+    result = _run(job, dataset.description, seed)
+    result.report["seconds"] = time.perf_counter() - started
+    if strict:
+        failed = [gate for gate in result.report["gates"] if not gate["passed"]]
+        if failed:
+            gate = failed[0]
+            raise GateError(f"gate {gate['name']} was not met: {gate['value']} against a limit of {gate['limit']}")
+    return result
+
+
+def input_specs(model: Model) -> list[InputSpec]:
+    """Name, element type and shape of the inputs that a caller has to feed."""
+    specs = []
+    for value in model.graph.inputs:
+        if value.const is None and isinstance(value.type, TensorType) and value.type.dtype is not None:
+            specs.append(InputSpec(value.name, value.type.dtype.numpy, value.type.shape))
+    return specs
+
+
+def _run(job: _Job, data_description: str, seed: int) -> Result:
+    """Passes, choice, measurement and the report."""
+    model = clone_model(job.origin)
+    behind = upgrade_opset(model)
+    if behind:
+        job.context.warn(f"the model keeps operator set {model.opset}: {behind}")
+    before = statistics_of(job.origin)
+    _name_nodes(model)
+    model, records = Pipeline(job.recipe.passes).run(model, job.context, job.progress)
+    lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
+    final, choice = lossless, None
+    if job.context.facts.get("groups") is not None:
+        final, choice = _choose(job, model, lossless)
+    kept = final.model
+    if final is lossless and lossless.speedup < _SLOWER:
+        again = measure(job.session, model, job.scoring, job.metric, job.threads)
+        if again.speedup < _SLOWER:
+            kept = job.origin
+            job.context.warn(
+                f"the rewritten model ran at {again.speedup:.2f} x the source's speed, so the source was kept as it is"
+            )
+            final = measure(job.session, kept, job.scoring, job.metric, job.threads)
+    for record in records:
+        if record.status == "applied" and record.name.startswith("quantize"):
+            worst = final.quality.sqnr_db
+            record.sqnr_db = worst if math.isfinite(worst) else None
+    report = _report(job, before, final, records, seed)
+    if choice is not None:
+        report |= _decision(job, model, choice)
+    header = {"target": job.target.name, "seed": seed, "data": data_description if job.real_data else None}
+    return Result(kept, report, job.recipe.to_toml(header), records, job.threads)
+
+
+def _name_nodes(model: Model) -> None:
+    """Give every node a name of its own: reports and profiles tell nodes by name."""
+    taken: set[str] = set()
+    for node in model.nodes():
+        stem = node.name or next((value.name for value in node.outputs if value.name), node.op_type)
+        name, count = stem, 1
+        while name in taken:
+            count += 1
+            name = f"{stem}_{count}"
+        node.name = name
+        taken.add(name)
+
+
+def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
+    """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss."""
+    probes = job.calibration.subset(range(min(_PROBES, len(job.calibration))))
+    limits = job.limits
+    for _ in range(_TRIES):
+        choice = choose(
+            model, job.context.facts["groups"], job.target, probes, limits, threads=job.threads, progress=job.progress
+        )
+        if choice.best is None:
+            break
+        job.progress("scoring on samples that did not calibrate")
+        found = measure(job.session, choice.best.model, job.scoring, job.metric, job.threads)
+        deficit = job.limits.min_sqnr - found.quality.sqnr_db
+        drop = found.drop
+        if deficit > 0:
+            choice.reason = (
+                f"on held-out samples it reaches {found.quality.sqnr_db:.1f} dB, below {job.limits.min_sqnr:g}"
+            )
+        elif job.max_drop is not None and drop is not None and drop > job.max_drop:
+            choice.reason = f"the metric drops by {drop:.4g}, more than {job.max_drop:g}"
+            deficit = 3.0
+        elif found.speedup < job.limits.min_speedup:
+            choice.reason = f"it runs at {found.speedup:.2f} x the source's speed, below {job.limits.min_speedup:g}"
+            break
+        elif found.speedup < lossless.speedup:
+            choice.reason = (
+                f"the lossless float model is faster ({lossless.speedup:.2f} x against {found.speedup:.2f} x)"
+            )
+            break
+        else:
+            return found, choice
+        limits = replace(limits, min_sqnr=max(limits.min_sqnr, choice.best.quality.sqnr_db) + deficit + 0.5)
+    choice.best = None
+    for candidate in choice.tried:
+        candidate.kept = False
+    job.context.warn(f"the model stays float: {choice.reason}")
+    return lossless, choice
+
+
+def _gates(
+    recipe: Recipe, min_sqnr: float | None, min_speedup: float | None, max_drop: float | None
+) -> dict[str, float]:
+    """The recipe's limits, and over them the caller's."""
+    given = {"min_sqnr": min_sqnr, "min_speedup": min_speedup, "max_drop": max_drop}
+    return dict(recipe.gates) | {name: float(value) for name, value in given.items() if value is not None}
+
+
+def _exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
+    """``--exclude`` as a setting of each pass that knows the option. Raises UsageError when none does."""
+    if not patterns:
+        return []
+    joined = "|".join(f"(?:{pattern})" for pattern in patterns)
+    able = [item.name for item in recipe.passes if "exclude" in item.options()]
+    if not able:
+        raise UsageError(f"recipe '{recipe.name}' has no pass that --exclude could tell something")
+    return [f"{name}.exclude={joined}" for name in able]
+
+
+def _report(job: _Job, before: dict[str, Any], final: Measured, records: list[PassRecord], seed: int) -> dict[str, Any]:
+    after = statistics_of(final.model)
+    path = Path(job.source) if isinstance(job.source, str | Path) else None
+    report: dict[str, Any] = {
+        "schema": SCHEMA,
+        **environment(job.target.name, job.threads),
+        "source": {
+            "path": str(path) if path else None,
+            "sha256": _digest(path) if path else None,
+            "bytes": path.stat().st_size + before["external_bytes"] if path else before["weight_bytes"],
+            **{key: before[key] for key in ("nodes", "parameters", "macs", "ops")},
+        },
+        "compiled": {
+            "path": None,
+            "sha256": None,
+            "bytes": after["weight_bytes"],
+            **{key: after[key] for key in ("nodes", "parameters", "macs", "ops")},
+        },
+        "passes": [_pass_record(record) for record in records],
+        "quality": final.quality_record(),
+        "latency": final.latency_record(),
+        "memory": {"peak_rss_bytes": peak_rss()},
+        "gates": _gate_records(job, final),
+        "warnings": list(job.context.warnings),
+        "recipe": job.recipe.name,
+        "seed": seed,
+    }
+    _sizes(report)
+    return report
+
+
+def _decision(job: _Job, model: Model, choice: Choice) -> dict[str, Any]:
+    """What was tried, what was kept and why, and what became of each group."""
+    groups, best = job.context.facts["groups"], choice.best
+    tried = [
+        {
+            "name": item.name,
+            "sqnr_db": item.quality.sqnr_db,
+            "speedup": item.speedup,
+            "int8_nodes": len(item.groups),
+            "kept": item.kept,
+            "why": item.why,
+        }
+        for item in choice.tried
+    ]
+    kept = "float" if best is None else ("int8" if len(best.groups) == len(groups) else "partly")
+    sample = next(iter(job.scoring))
+    layers = layer_records(model, choice, groups, job.context.facts["refused"], sample, job.threads)
+    return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
+
+
+def _gate_records(job: _Job, final: Measured) -> list[dict[str, Any]]:
+    """Each limit, what was reached, and whether that is enough."""
+    found = []
+    for name, limit in job.recipe.gates.items():
+        if name == "min_sqnr":
+            value, passed = final.quality.sqnr_db, final.quality.sqnr_db >= limit
+        elif name == "min_speedup":
+            # What is the same file cannot be slower: a difference is the clock's.
+            value, passed = final.speedup, final.speedup >= min(limit, _SLOWER if limit == 1.0 else limit)
+        else:
+            drop = final.drop
+            value, passed = (math.nan, False) if drop is None else (drop, drop <= limit)
+        found.append({"name": name, "limit": limit, "value": value, "passed": bool(passed)})
+    return found
+
+
+def _pass_record(record: PassRecord) -> dict[str, Any]:
+    names = (
+        "name",
+        "options",
+        "seconds",
+        "changed",
+        "nodes_before",
+        "nodes_after",
+        "rewrites",
+        "sqnr_db",
+        "status",
+        "reason",
+    )
+    return {name: getattr(record, name) for name in names}
+
+
+def _sizes(report: dict[str, Any]) -> None:
+    source, compiled = report["source"]["bytes"], report["compiled"]["bytes"]
+    report["size"] = {
+        "source_bytes": source,
+        "compiled_bytes": compiled,
+        "ratio": source / compiled if compiled else None,
+    }
+
+
+def _digest(path: Path) -> str:
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
