@@ -24,11 +24,10 @@ def transpose_twice(rw: Rewriter, m: Match) -> Any:
     inner, outer = m.inner.attr("perm"), m.outer.attr("perm")
     if inner is None and outer is None:
         return m.x  # both reverse the axes, however many there are
-    rank = len(inner or outer)
-    back = tuple(reversed(range(rank)))
-    inner, outer = inner or back, outer or back
+    reverse = tuple(reversed(range(len(outer if inner is None else inner))))
+    inner, outer = reverse if inner is None else inner, reverse if outer is None else outer
     perm = tuple(inner[axis] for axis in outer)
-    if perm == tuple(range(rank)):
+    if perm == tuple(sorted(perm)):
         return m.x
     middle = m.inner.output
     if middle.output_uses or len(middle.uses) > 1:

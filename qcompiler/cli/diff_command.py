@@ -66,8 +66,8 @@ def differences(
     def inner(model: Model) -> dict[str, Any]:
         infer_types(model)
         values = (value for node in model.graph for value in node.outputs)
-        named = {value.name: value for value in values if value.name and value.dtype is not None}
-        return {name: value for name, value in named.items() if value.dtype.is_float and not value.is_output}
+        floats = (value for value in values if value.dtype is not None and value.dtype.is_float)
+        return {value.name: value for value in floats if value.name and not value.is_output}
 
     tensors = [inner(model) for model in models]
     common = [name for name in tensors[0] if name in tensors[1]]

@@ -44,11 +44,12 @@ def describe(path: Path, target_name: str) -> dict[str, Any]:
     """Everything that ``inspect`` prints. Raises ImportFailure and UsageError."""
     from qcompiler.compiler import find_recipe, find_target, statistics_of
     from qcompiler.ir import format_type
-    from qcompiler.onnx_io import load, upgrade_opset
+    from qcompiler.onnx_io import infer_types, load, upgrade_opset
     from qcompiler.pipeline import PassContext, Pipeline
 
     target = find_target(target_name)
     model = load(path)
+    infer_types(model)
     counted = statistics_of(model)
     inputs = [value for value in model.graph.inputs if value.const is None]
     sizes = {dim for value in (*inputs, *model.graph.outputs) for dim in value.shape or () if isinstance(dim, str)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,7 +20,7 @@ def passes(as_json: bool) -> None:
     """The passes that there are, with their options; plug-ins included."""
     from qcompiler.compiler import passes as known
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": name,
             "lossless": kind.lossless,
@@ -47,7 +48,7 @@ def targets(as_json: bool) -> None:
     """The targets that there are, and what this machine can run."""
     from qcompiler.compiler import targets as known
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": name,
             "description": item.description,
@@ -66,7 +67,7 @@ def recipes(as_json: bool) -> None:
     """The recipes that there are: ordered passes with options and limits."""
     from qcompiler.compiler import recipes as known
 
-    found = [
+    found: list[dict[str, Any]] = [
         {
             "name": name,
             "description": item.description,
@@ -88,7 +89,7 @@ def recipes(as_json: bool) -> None:
     _show(found, rows, ("recipe", "needs data", "gates", "what it does"), as_json)
 
 
-def _show(found: list[dict[str, Any]], rows: list[tuple[str, ...]], header: tuple[str, ...], as_json: bool) -> None:
+def _show(found: list[dict[str, Any]], rows: Sequence[tuple[str, ...]], header: tuple[str, ...], as_json: bool) -> None:
     from qcompiler.compiler import plugin_problems
 
     for name, problem in plugin_problems().items():

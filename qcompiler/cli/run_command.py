@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -35,7 +36,7 @@ def run(
     read_proto(path)
     session = Session(path, threads=threads)
     dataset = open_dataset(data, session.inputs, limit=samples, batch_size=batch_size)
-    found: dict[str, list[np.ndarray]] = {name: [] for name in session.outputs}
+    found: dict[str, list[Any]] = {name: [] for name in session.outputs}
     with progress_line(quiet) as progress:
         for index, sample in enumerate(dataset):
             progress(f"sample {index + 1} of {len(dataset)}")
@@ -54,7 +55,7 @@ def run(
     result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
 
 
-def _together(items: list) -> object:  # type: ignore[type-arg]
+def _together(items: list[Any]) -> Any:
     """Samples along axis 0: joined where they have that axis, else stacked."""
     import numpy as np
 

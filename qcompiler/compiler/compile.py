@@ -18,7 +18,7 @@ from qcompiler.data import Dataset, InputSpec, open_dataset, split
 from qcompiler.errors import GateError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
 from qcompiler.lower import Target
-from qcompiler.onnx_io import load, open_session, replaced_directory, save, upgrade_opset
+from qcompiler.onnx_io import infer_types, load, open_session, replaced_directory, save, upgrade_opset
 from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import SCHEMA, render_html, to_json
 from qcompiler.runtime import Session
@@ -186,7 +186,9 @@ def _run(job: _Job, data_description: str, seed: int) -> Result:
     behind = upgrade_opset(model)
     if behind:
         job.context.warn(f"the model keeps operator set {model.opset}: {behind}")
+    infer_types(job.origin)
     before = statistics_of(job.origin)
+    infer_types(model)
     _name_nodes(model)
     model, records = Pipeline(job.recipe.passes).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)

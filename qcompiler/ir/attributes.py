@@ -48,6 +48,7 @@ class Attr:
     kind: AttrKind
     value: Any
     ref: str = ""
+    doc: str = ""
 
     def graphs(self) -> Iterator[Graph]:
         """The subgraphs it holds."""

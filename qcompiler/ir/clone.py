@@ -66,7 +66,7 @@ def _clone_attr(attr: Attr, mapping: dict[Value, Value]) -> Attr:
     if attr.ref or attr.kind not in (AttrKind.GRAPH, AttrKind.GRAPHS):
         return attr
     copies = tuple(clone_graph(graph, mapping) for graph in attr.graphs())
-    return Attr(attr.kind, copies[0] if attr.kind is AttrKind.GRAPH else copies)
+    return Attr(attr.kind, copies[0] if attr.kind is AttrKind.GRAPH else copies, doc=attr.doc)
 
 
 def _clone_function(function: Function) -> Function:

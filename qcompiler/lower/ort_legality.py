@@ -99,7 +99,8 @@ def _group(node: Node) -> Group:
     output = node.output
     users = output.users()
     # An activation that only cuts off disappears into the integer range of what follows.
-    if node.op_type in _REQUANTIZES and len(users) == 1 and not output.output_uses and _cuts_at_zero(users[0]):
+    # Left alone behind a Gemm it would be fused into a float Gemm before the integer form is looked for.
+    if len(users) == 1 and not output.output_uses and _cuts_at_zero(users[0]):
         absorbed.append(users[0])
         output = users[0].output
     bias = node.input(2)
@@ -114,7 +115,7 @@ def _group(node: Node) -> Group:
         bias,
         _weight_axis(node),
         output,
-        node.op_type in _REQUANTIZES,
+        node.op_type in _REQUANTIZES or len(absorbed) > 1,
     )
 
 

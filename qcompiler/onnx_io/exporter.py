@@ -45,8 +45,9 @@ def to_proto(model: Model, *, store: Store | None = None, names: dict[Value, str
     its subgraphs was given.
     """
     proto = onnx.ModelProto(ir_version=max(model.ir_version, 4))
-    proto.producer_name, proto.producer_version = model.producer
-    proto.domain, proto.model_version, proto.doc_string = model.domain, model.version, model.doc
+    producer, release = model.producer
+    _fill(proto, producer_name=producer, producer_version=release)
+    _fill(proto, domain=model.domain, model_version=model.version, doc_string=model.doc)
     for domain, version in model.opsets.items():
         proto.opset_import.add(domain=domain, version=version)
     _properties(proto.metadata_props, model.metadata)
@@ -90,7 +91,7 @@ class _Exporter:
         return found
 
     def graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
-        proto.name, proto.doc_string = graph.name or "graph", graph.doc
+        _fill(proto, name=graph.name or "graph", doc_string=graph.doc)
         _properties(proto.metadata_props, graph.metadata)
         self.reserve(graph.inputs)
         self.reserve(value for value in graph.outputs if value.producer is not None or value.graph is graph)
@@ -112,19 +113,13 @@ class _Exporter:
                     self._info(value, proto.value_info.add())
         for value in graph.outputs:
             self._info(value, proto.output.add())
-        for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
-            self._annotate(value, proto)
+        for value in (*graph.inputs, *graph.constants, *(v for node in graph for v in node.outputs)):
+            if value not in graph.constants or not value.is_input:
+                self._annotate(value, proto)
 
     def node(self, node: Node, proto: onnx.NodeProto) -> None:
         proto.op_type = node.op_type
-        if node.domain:
-            proto.domain = node.domain
-        if node.overload:
-            proto.overload = node.overload
-        if node.name:
-            proto.name = node.name
-        if node.doc:
-            proto.doc_string = node.doc
+        _fill(proto, domain=node.domain, overload=node.overload, name=node.name, doc_string=node.doc)
         proto.input.extend([self.name(value) for value in node.inputs])
         proto.output.extend([self.name(value) if value.name or value.uses else "" for value in node.outputs])
         while proto.output and not proto.output[-1] and len(proto.output) > 1:
@@ -138,7 +133,7 @@ class _Exporter:
                 proto.metadata_props.add(key=key, value=text)
 
     def attribute(self, name: str, attr: Attr, proto: onnx.AttributeProto) -> None:
-        proto.name = name
+        _fill(proto, name=name, doc_string=attr.doc)
         proto.type = int(attr.kind)  # type: ignore[assignment]
         kind = attr.kind
         if attr.ref:
@@ -185,9 +180,18 @@ class _Exporter:
         proto.name = self.name(value)
         if value.type is not None:
             from_type(value.type, proto.type)
-        if value.doc:
-            proto.doc_string = value.doc
+        self._denote(value, proto.type)
+        _fill(proto, doc_string=value.doc)
         _properties(proto.metadata_props, {k: v for k, v in value.metadata.items() if not k.startswith("onnx.")})
+
+    def _denote(self, value: Value, proto: onnx.TypeProto) -> None:
+        """What the type and its axes stand for, where the type still has them."""
+        for key, text in value.metadata.items():
+            name, _, axis = key.removeprefix("onnx.").partition(".")
+            if name == "denotation" and not axis:
+                proto.denotation = text
+            elif name == "denotation" and int(axis) < len(proto.tensor_type.shape.dim):
+                proto.tensor_type.shape.dim[int(axis)].denotation = text
 
     def _annotate(self, value: Value, proto: onnx.GraphProto) -> None:
         prefix = "onnx.quantization_annotation."
@@ -200,9 +204,7 @@ class _Exporter:
 
 def _function(function: Function, proto: onnx.FunctionProto) -> None:
     exporter = _Exporter(None, {})
-    proto.name, proto.domain, proto.doc_string = function.name, function.domain, function.doc
-    if function.overload:
-        proto.overload = function.overload
+    _fill(proto, name=function.name, domain=function.domain, overload=function.overload, doc_string=function.doc)
     graph = function.graph
     exporter.reserve((*graph.inputs, *graph.outputs))
     proto.input.extend([exporter.name(value) for value in graph.inputs])
@@ -228,9 +230,8 @@ def from_tensor(tensor: Tensor, proto: onnx.TensorProto, name: str, store: Store
     """Write ``tensor`` into ``proto`` as ``name``, elements inline unless ``store`` takes them."""
     proto.data_type = int(tensor.dtype)
     proto.dims.extend(tensor.shape)
-    if name:
-        proto.name = name
-    _properties(proto.metadata_props, tensor.metadata)
+    _fill(proto, name=name, doc_string=tensor.metadata.get("onnx.doc", ""))
+    _properties(proto.metadata_props, {k: v for k, v in tensor.metadata.items() if not k.startswith("onnx.")})
     if tensor.dtype is DType.STRING:
         proto.string_data.extend([_bytes(item) for item in tensor.numpy().reshape(-1)])
     elif store is None or not store(tensor, proto):
@@ -270,6 +271,13 @@ def _sparse(value: SparseTensor, proto: onnx.SparseTensorProto, name: str, store
     from_tensor(value.values, proto.values, name, store)
     from_tensor(value.indices, proto.indices, value.indices.name, store)
     proto.dims.extend(value.shape)
+
+
+def _fill(proto: Any, **fields: str | int) -> None:
+    """Set what there is to say; a field that is set to nothing would still be written."""
+    for name, content in fields.items():
+        if content:
+            setattr(proto, name, content)
 
 
 def _properties(target: Any, metadata: dict[str, str]) -> None:

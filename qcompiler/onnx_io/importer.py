@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,10 @@ class _Importer:
                 raise ImportFailure(f"graph '{graph.name}' cannot be put in order: {error}") from None
 
     def attribute(self, proto: onnx.AttributeProto) -> Attr:
+        made = self._attribute(proto)
+        return replace(made, doc=proto.doc_string) if proto.doc_string else made
+
+    def _attribute(self, proto: onnx.AttributeProto) -> Attr:
         kind = AttrKind(proto.type)
         if proto.ref_attr_name:
             return Attr(kind, None, proto.ref_attr_name)
@@ -273,6 +278,8 @@ def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
             f"tensor '{proto.name}' does not hold what its shape {list(shape)} asks for: {error}"
         ) from None
     made.metadata = {item.key: item.value for item in proto.metadata_props}
+    if proto.doc_string:
+        made.metadata["onnx.doc"] = proto.doc_string
     return made
 
 
@@ -319,6 +326,11 @@ def _described(value: Value, info: onnx.ValueInfoProto) -> Value:
     value.doc = info.doc_string
     for item in info.metadata_props:
         value.metadata[item.key] = item.value
+    if info.type.denotation:
+        value.metadata["onnx.denotation"] = info.type.denotation
+    for axis, dim in enumerate(info.type.tensor_type.shape.dim):
+        if dim.denotation:
+            value.metadata[f"onnx.denotation.{axis}"] = dim.denotation
     return value
 
 

@@ -200,6 +200,10 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
     if node.op_type != pattern.op_type or node.domain != pattern.domain:
         state.missed("{!r} is not {}", node, pattern.op_type)
         return False
+    referring = next((name for name, attr in node.attrs.items() if attr.ref), None)
+    if referring is not None:  # a rule that asks for the value would take it for left out
+        state.missed("attribute {} of {!r} is whatever a call of the function says", referring, node)
+        return False
     for name, wanted in pattern.attrs.items():
         found = node.attr(name)
         if not (wanted(found) if callable(wanted) else _equal(found, wanted)):

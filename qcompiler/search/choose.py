@@ -11,11 +11,11 @@ from typing import Any
 from qcompiler.data import Dataset
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
-from qcompiler.lower import Group, Target
+from qcompiler.lower import INTEGER_OPS, Group, Target
 from qcompiler.onnx_io import open_session
 from qcompiler.runtime import Session
 from qcompiler.search.latency import interleaved
-from qcompiler.search.profile import profile_groups
+from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Quality
 
 __all__ = ["Candidate", "Choice", "Limits", "choose"]
@@ -151,11 +151,7 @@ class _Chooser:
         for _ in range(_ROUNDS):
             self.progress("timing single operators")
             integers, _ = profile_groups(best.model, best.groups, self.first, runs=runs, threads=self.threads)
-            slow = [
-                group
-                for group in best.groups
-                if group in floats and group in integers and integers[group][1] * _PAYS > floats[group][1]
-            ]
+            slow = [group for group in best.groups if _costs(group, floats, integers)]
             if not slow or len(slow) == len(best.groups):
                 break
             rest = [group for group in best.groups if group not in slow]
@@ -163,9 +159,7 @@ class _Chooser:
             if candidate is None or not self._good(candidate) or candidate.speedup < best.speedup * _NOISE:
                 break
             for group in slow:
-                self.choice.reasons[group] = (
-                    f"does not pay: {integers[group][1]:.0f} us in integers, {floats[group][1]:.0f} us in float"
-                )
+                self.choice.reasons[group] = _costs(group, floats, integers)
             best = candidate
         return best
 
@@ -213,6 +207,16 @@ class _Chooser:
 
     def _good(self, candidate: Candidate) -> bool:
         return candidate.quality.sqnr_db >= self.limits.min_sqnr
+
+
+def _costs(group: Group, floats: GroupTimes, integers: GroupTimes) -> str:
+    """Why the integer form of ``group`` does not pay by itself; empty when it does or cannot be told."""
+    if group not in integers or group not in floats:
+        return ""
+    (kind, ours), (_, theirs) = integers[group], floats[group]
+    if kind not in INTEGER_OPS:
+        return f"onnxruntime runs it as {kind} all the same"
+    return f"does not pay: {ours:.0f} us in integers, {theirs:.0f} us in float" if ours > theirs * _PAYS else ""
 
 
 def _remembered(session: Session, samples: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:

@@ -1,0 +1,188 @@
+"""Nodes that depend on nothing but constants are computed once, here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from qcompiler.errors import PassError
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, tensor
+from qcompiler.onnx_io import infer_types
+from qcompiler.passes.lossless.evaluate import evaluate
+from qcompiler.passes.lossless.fold_cost import foldable, result_bytes, value_bytes, work
+from qcompiler.passes.lossless.shape_values import sizes_told
+from qcompiler.pipeline import Pass, PassContext
+from qcompiler.rewrite import Rewrite, erase_dead, label, replace_value
+
+__all__ = ["FoldConstants"]
+
+_WAVES = 10  # each may teach shapes that make more nodes constant; real models need two or three
+
+
+@dataclass(frozen=True)
+class FoldConstants(Pass):
+    """Replace what is computed from constants by its result, and sizes that are known by numbers.
+
+    Exact: onnxruntime computes the results, as it would at run time. Bounded: a node is left alone when its result
+    takes more than ``max_bytes`` or about ``max_work`` elements read, written or multiplied, and whole groups of
+    nodes are, when folding them would make the model grow by more than ``allowance`` bytes a node beyond the
+    constants that it frees. So an Expand of one number to millions stays, and a Transpose of a weight goes.
+
+    Not touched: what may be random, operators with subgraphs or unknown to the table, quantization, results of
+    unknown size, and whatever onnxruntime fails to compute. Linear in the nodes, one session for all of them.
+    """
+
+    max_bytes: int = 1 << 26
+    max_work: int = 1 << 27
+    allowance: int = 1024
+    lossless: ClassVar[bool] = True
+
+    def run(self, model: Model, context: PassContext) -> int:
+        total = 0
+        for _ in range(_WAVES):
+            plans = [_Plan(self, model.graph, context)]
+            plans += [_Plan(self, function.graph, context) for function in model.functions.values()]
+            opsets = [model.opsets, *(function.opsets for function in model.functions.values())]
+            changed = sum(plan.carry_out(versions, context) for plan, versions in zip(plans, opsets, strict=True))
+            total += changed
+            if not changed or not any(plan.unclear for plan in plans):
+                break
+            infer_types(model)
+        return total
+
+
+@dataclass
+class _Plan:
+    """What is to be folded in one graph and those nested in it.
+
+    ``told`` are values that types alone determine, ``folded`` the nodes to compute, in order. ``unclear`` is set when
+    some size was not known that may be after this wave.
+    """
+
+    limits: FoldConstants
+    graph: Graph
+    context: PassContext
+    told: dict[Value, Tensor] = field(default_factory=dict)
+    folded: dict[Node, None] = field(default_factory=dict)
+    unclear: bool = False
+
+    def __post_init__(self) -> None:
+        shapes: dict[Value, tuple[int | str | None, ...]] = {}
+        made: set[Value] = set()
+        for node in self.graph.all_nodes():
+            elements = sizes_told(node, shapes)
+            if elements is not None:
+                self.told[node.output] = elements
+                made.add(node.output)
+                continue
+            self.unclear |= node.is_op("Shape", "Size")
+            if _constant_inputs(node, made) and foldable(node) and self._affordable(node):
+                self.folded[node] = None
+                made.update(node.outputs)
+        self._keep_within_bounds()
+
+    def carry_out(self, opsets: Mapping[str, int], context: PassContext) -> int:
+        """Compute and replace; how many values became constants."""
+        rule = self.limits.name
+        wanted = [value for node in self.folded for value in node.outputs if self._leaves(value)]
+        results: dict[Value, Tensor] = {value: held for value, held in self.told.items() if self._leaves(value)}
+        for value, array in evaluate(wanted, self.told, opsets).items():
+            results[value] = tensor(array)
+        for value in wanted:
+            if value not in results and value.producer is not None:
+                context.trace.missed(rule, value.producer, "onnxruntime cannot compute it", 1)
+        count = 0
+        for value, held in results.items():
+            node = value.producer
+            if node is None or node.graph is None or held.dtype is not value.dtype or not context.permit(rule, node):
+                continue
+            name = label(node)
+            constant = node.graph.add_constant(Value(type=TensorType(held.dtype, held.shape), const=held))
+            replace_value(value, constant)
+            erase_dead([node])
+            context.trace.rewrites.append(Rewrite(rule, (name,), (f"constant {constant.name}",)))
+            count += 1
+        return count
+
+    def _affordable(self, node: Node) -> bool:
+        size, effort = result_bytes(node), work(node)
+        if size is None or effort is None:
+            self.unclear |= size is None
+            why = "the size of its result, or the work that it is, cannot be told"
+        elif size > self.limits.max_bytes:
+            why = f"its result of {size} bytes is over the limit"
+        elif effort > self.limits.max_work:
+            why = f"it is too much work (about {effort} steps)"
+        elif node.is_op("Identity") and node.output.output_uses:
+            return False  # it gives an output its name, and nothing could do that cheaper
+        else:
+            return True
+        self.context.trace.missed(self.limits.name, node, why, 1)
+        return False
+
+    def _keep_within_bounds(self) -> None:
+        """Drop nodes from the plan until no group of them makes the model grow by more than its allowance.
+
+        A group is what hangs together by results and by constants worth counting. Where one is refused as a whole,
+        its nodes are looked at one by one: each may add its allowance, and what it alone takes from is freed.
+        """
+        members: dict[Node, list[Node]] = {}
+        for node, root in self._groups().items():
+            members.setdefault(root, []).append(node)
+        allowance = self.limits.allowance
+        refused: set[Node] = set()
+        for group in members.values():
+            if self._growth(group) > allowance * len(group):
+                refused.update(group)
+        for node in [node for node in self.folded if node in refused]:
+            inputs = dict.fromkeys(value for value in node.inputs if value is not None)
+            freed = sum(value_bytes(value) or 0 for value in inputs if all(user is node for user, _ in value.uses))
+            growth = (result_bytes(node) or 0) - freed
+            if growth > allowance:
+                self.context.trace.missed(self.limits.name, node, f"the model would grow by {growth} bytes", 1)
+            if growth > allowance or not _constant_inputs(node, {*self.told, *self._given(inputs)}):
+                del self.folded[node]
+
+    def _given(self, values: Mapping[Value, None]) -> Iterator[Value]:
+        return (value for value in values if value.producer in self.folded)
+
+    def _groups(self) -> dict[Node, Node]:
+        """Each node of the plan with one that stands for its group (union-find)."""
+        parent = {node: node for node in self.folded}
+
+        def root(node: Node) -> Node:
+            while parent[node] is not node:
+                parent[node] = parent[parent[node]]
+                node = parent[node]
+            return node
+
+        taken_by: dict[Value, Node] = {}
+        for node in self.folded:
+            for value in node.inputs:
+                if value is None or (value.constant is not None and value.constant.nbytes <= self.limits.allowance):
+                    continue
+                other = value.producer if value.producer in parent else taken_by.setdefault(value, node)
+                if other is not None:
+                    parent[root(node)] = root(other)
+        return {node: root(node) for node in self.folded}
+
+    def _growth(self, group: list[Node]) -> int:
+        """Bytes that the results of ``group`` take beyond those of the constants that nobody else needs."""
+        taken = dict.fromkeys(value for node in group for value in node.inputs if value is not None and value.constant)
+        freed = sum(
+            value_bytes(value) or 0
+            for value in taken
+            if all(isinstance(user, Node) and user in self.folded for user, _ in value.uses)
+        )
+        made = (value for node in group for value in node.outputs if self._leaves(value))
+        return sum(value_bytes(value) or 0 for value in made) - freed
+
+    def _leaves(self, value: Value) -> bool:
+        """True when somebody who is not folded takes ``value``."""
+        return any(not isinstance(user, Node) or user not in self.folded for user, _ in value.uses)
+
+
+def _constant_inputs(node: Node, made: set[Value]) -> bool:
+    taken = [value for value in node.inputs if value is not None]
+    return bool(taken) and all(value in made or value.constant is not None for value in taken)
