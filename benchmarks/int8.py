@@ -1,4 +1,4 @@
-"""Static int8 of qcompiler beside onnxruntime.quantization.quantize_static: same data, same run, one thread, interleaved.
+"""Static int8 of qcompiler beside quantize_static of onnxruntime: same data, same run, one thread, interleaved.
 
     python -m benchmarks.int8 [MODEL ...]
 

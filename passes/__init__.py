@@ -2,3 +2,16 @@
 
 if __name__ != "qcompiler.passes":
     raise ImportError(f"{__name__!r} is not importable by this name; write 'import qcompiler.passes'", name=__name__)
+
+from qcompiler.passes.lossless import LOSSLESS
+from qcompiler.passes.quantize import QuantizeStatic
+from qcompiler.pipeline import Pass
+
+__all__ = ["builtin_passes"]
+
+_ALL: tuple[type[Pass], ...] = (*LOSSLESS, QuantizeStatic)
+
+
+def builtin_passes() -> dict[str, type[Pass]]:
+    """Every pass that comes with qcompiler, by name, in the order in which the default recipe first uses it."""
+    return {item.name: item for item in _ALL}

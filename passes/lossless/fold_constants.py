@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from qcompiler.errors import PassError
 from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, tensor
 from qcompiler.onnx_io import infer_types
 from qcompiler.passes.lossless.evaluate import evaluate
@@ -69,17 +68,15 @@ class _Plan:
 
     def __post_init__(self) -> None:
         shapes: dict[Value, tuple[int | str | None, ...]] = {}
-        made: set[Value] = set()
         for node in self.graph.all_nodes():
             elements = sizes_told(node, shapes)
             if elements is not None:
                 self.told[node.output] = elements
-                made.add(node.output)
                 continue
             self.unclear |= node.is_op("Shape", "Size")
-            if _constant_inputs(node, made) and foldable(node) and self._affordable(node):
+            taken = [value for value in node.inputs if value is not None]
+            if taken and all(map(self._is_known, taken)) and foldable(node) and self._affordable(node):
                 self.folded[node] = None
-                made.update(node.outputs)
         self._keep_within_bounds()
 
     def carry_out(self, opsets: Mapping[str, int], context: PassContext) -> int:
@@ -95,7 +92,9 @@ class _Plan:
         count = 0
         for value, held in results.items():
             node = value.producer
-            if node is None or node.graph is None or held.dtype is not value.dtype or not context.permit(rule, node):
+            if node is None or node.graph is None or value.dtype not in (None, held.dtype):
+                continue
+            if not context.permit(rule, node):
                 continue
             name = label(node)
             constant = node.graph.add_constant(Value(type=TensorType(held.dtype, held.shape), const=held))
@@ -114,10 +113,9 @@ class _Plan:
             why = f"its result of {size} bytes is over the limit"
         elif effort > self.limits.max_work:
             why = f"it is too much work (about {effort} steps)"
-        elif node.is_op("Identity") and node.output.output_uses:
-            return False  # it gives an output its name, and nothing could do that cheaper
         else:
-            return True
+            # An Identity that gives an output its name is as cheap as that can be.
+            return not (node.is_op("Identity") and node.output.output_uses)
         self.context.trace.missed(self.limits.name, node, why, 1)
         return False
 
@@ -141,11 +139,11 @@ class _Plan:
             growth = (result_bytes(node) or 0) - freed
             if growth > allowance:
                 self.context.trace.missed(self.limits.name, node, f"the model would grow by {growth} bytes", 1)
-            if growth > allowance or not _constant_inputs(node, {*self.told, *self._given(inputs)}):
+            if growth > allowance or not all(map(self._is_known, inputs)):
                 del self.folded[node]
 
-    def _given(self, values: Mapping[Value, None]) -> Iterator[Value]:
-        return (value for value in values if value.producer in self.folded)
+    def _is_known(self, value: Value) -> bool:
+        return value in self.told or value.constant is not None or value.producer in self.folded
 
     def _groups(self) -> dict[Node, Node]:
         """Each node of the plan with one that stands for its group (union-find)."""
@@ -160,7 +158,7 @@ class _Plan:
         taken_by: dict[Value, Node] = {}
         for node in self.folded:
             for value in node.inputs:
-                if value is None or (value.constant is not None and value.constant.nbytes <= self.limits.allowance):
+                if value is None or value in self.told or not self._counts(value):
                     continue
                 other = value.producer if value.producer in parent else taken_by.setdefault(value, node)
                 if other is not None:
@@ -168,21 +166,23 @@ class _Plan:
         return {node: root(node) for node in self.folded}
 
     def _growth(self, group: list[Node]) -> int:
-        """Bytes that the results of ``group`` take beyond those of the constants that nobody else needs."""
-        taken = dict.fromkeys(value for node in group for value in node.inputs if value is not None and value.constant)
+        """Bytes that the results of ``group`` take beyond those of the constants that nobody needs any more."""
+        taken = dict.fromkeys(value for node in group for value in node.inputs if value is not None)
         freed = sum(
-            value_bytes(value) or 0
+            value.constant.nbytes
             for value in taken
-            if all(isinstance(user, Node) and user in self.folded for user, _ in value.uses)
+            if value.constant is not None and self._counts(value) and not self._leaves(value)
         )
         made = (value for node in group for value in node.outputs if self._leaves(value))
         return sum(value_bytes(value) or 0 for value in made) - freed
 
     def _leaves(self, value: Value) -> bool:
-        """True when somebody who is not folded takes ``value``."""
-        return any(not isinstance(user, Node) or user not in self.folded for user, _ in value.uses)
+        """True when somebody who stays takes ``value``."""
+        return any(
+            not isinstance(user, Node) or (user not in self.folded and user.output not in self.told)
+            for user, _ in value.uses
+        )
 
-
-def _constant_inputs(node: Node, made: set[Value]) -> bool:
-    taken = [value for value in node.inputs if value is not None]
-    return bool(taken) and all(value in made or value.constant is not None for value in taken)
+    def _counts(self, value: Value) -> bool:
+        """False for a constant so small that the allowance covers it."""
+        return value.constant is None or value.constant.nbytes > self.limits.allowance

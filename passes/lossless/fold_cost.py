@@ -36,10 +36,13 @@ def foldable(node: Node) -> bool:
 
 
 def value_bytes(value: Value) -> int | None:
-    """Bytes of a tensor; None when its type does not tell."""
+    """Bytes of a tensor, or the most that they can be; None when its type does not tell."""
     if value.constant is not None:
         return value.constant.nbytes
     shape = static_shape(value)
+    if shape is None and value.producer is not None and value.producer.is_op("NonZero"):
+        shape = _shape(value.producer.input(0))  # at most as many indices as elements, with one row an axis
+        shape = None if shape is None else (len(shape), *shape)
     return None if shape is None or value.dtype is None else packed_size(value.dtype, math.prod(shape))
 
 
@@ -51,11 +54,11 @@ def result_bytes(node: Node) -> int | None:
 
 def work(node: Node) -> int | None:
     """Elements read, written or multiplied, about; None when that cannot be told."""
-    made = [static_shape(value) for value in node.outputs if value.uses]
     taken = [_shape(value) for value in node.inputs if value is not None]
-    if None in made or None in taken:
+    size = result_bytes(node)
+    if None in taken or size is None:
         return None
-    out = sum(math.prod(shape) for shape in made if shape is not None)
+    out = max((size // (value.dtype.bits // 8) for value in node.outputs if value.uses and value.dtype), default=0)
     read = sum(math.prod(shape) for shape in taken if shape is not None)
     if node.op_type in _UNCLEAR:
         return read + out if read + out <= _SMALL else None

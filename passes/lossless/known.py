@@ -12,7 +12,16 @@ import numpy as np
 
 from qcompiler.ir import Node, Shape, Value
 
-__all__ = ["broadcasts_into", "computed", "integers", "is_filled", "listed", "normalized", "not_constant", "static_shape"]
+__all__ = [
+    "broadcasts_into",
+    "computed",
+    "integers",
+    "is_filled",
+    "listed",
+    "normalized",
+    "not_constant",
+    "static_shape",
+]
 
 _FILLED = 1 << 16  # elements; nobody writes a larger constant of one number, and reading it would cost
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Value
 from qcompiler.passes.lossless.known import broadcasts_into, computed, is_filled, listed
 from qcompiler.rewrite import Match, Rewriter, Rule, any_of, const, op, rule
 
@@ -149,18 +148,18 @@ def relu_twice(rw: Rewriter, m: Match) -> Any:
                             op.Pow(x, const(one, is_filled(1)))))  # fmt: skip
 def times_one(rw: Rewriter, m: Match) -> Any:
     """x * 1, x / 1 and x ** 1 are x."""
-    return _unless_it_grows(m, m.one)
+    return _unless_it_grows(m, "one")
 
 
 @rule(lambda x, zero: any_of(op.Add(x, const(zero, is_filled(0))), op.Sub(x, const(zero, is_filled(0)))))
 def plus_zero(rw: Rewriter, m: Match) -> Any:
     """x + 0 and x - 0 are x. Of floats only minus zero differs: -0 + 0 is 0, and here it stays -0."""
-    return _unless_it_grows(m, m.zero)
+    return _unless_it_grows(m, "zero")
 
 
-def _unless_it_grows(m: Match, constant: Value) -> Any:
-    if not broadcasts_into(constant.const.shape, m.x.shape):
-        return m.no(f"{constant!r} may change the shape by broadcasting")
+def _unless_it_grows(m: Match, constant: str) -> Any:
+    if not broadcasts_into(m.array(constant).shape, m.x.shape):
+        return m.no(f"the {constant} may change the shape by broadcasting")
     return m.x
 
 

@@ -45,7 +45,8 @@ class ShareEqualWeights(Pass):
         for value, digest in _digests(values):
             if not value.uses or value.graph is None or value.quant is not None:
                 continue
-            there = next((first_in[graph, digest] for graph in _around(value.graph) if (graph, digest) in first_in), None)
+            scopes = ((graph, digest) for graph in _around(value.graph))
+            there = next((first_in[scope] for scope in scopes if scope in first_in), None)
             if there is None:
                 first_in[value.graph, digest] = value
                 original = first.setdefault(digest, value)
@@ -56,7 +57,8 @@ class ShareEqualWeights(Pass):
             user = value.users()[0]
             if not context.permit(self.name, user):
                 continue
-            context.trace.rewrites.append(Rewrite(self.name, (f"constant {value.name}", label(user)), (f"constant {there.name}",)))
+            before, after = f"constant {value.name} of {label(user)}", f"constant {there.name}"
+            context.trace.rewrites.append(Rewrite(self.name, (before,), (after,)))
             value.replace_uses(there)
             drop_constant_if_unused(value)
             count += 1

@@ -102,7 +102,7 @@ class _Exporter:
             if value in given:
                 self._constant_node(value, proto)  # not every runtime takes a subgraph's initializer for its output
             elif isinstance(value.const, SparseTensor):
-                _sparse(value.const, proto.sparse_initializer.add(), self.name(value), self.store)
+                _sparse(value.const, proto.sparse_initializer.add(), self.name(value))
             elif value.const is not None:
                 from_tensor(value.const, proto.initializer.add(), self.name(value), self.store)
         outputs = set(graph.outputs)
@@ -157,10 +157,10 @@ class _Exporter:
             for item in attr.value:
                 self.graph(item, proto.graphs.add())
         elif kind is AttrKind.SPARSE_TENSOR:
-            _sparse(attr.value, proto.sparse_tensor, attr.value.name, None)
+            _sparse(attr.value, proto.sparse_tensor, attr.value.name)
         elif kind is AttrKind.SPARSE_TENSORS:
             for item in attr.value:
-                _sparse(item, proto.sparse_tensors.add(), item.name, None)
+                _sparse(item, proto.sparse_tensors.add(), item.name)
         elif kind is AttrKind.TYPE:
             from_type(attr.value, proto.tp)
         elif kind is AttrKind.TYPES:
@@ -171,7 +171,7 @@ class _Exporter:
         node = proto.node.add(op_type="Constant", output=[self.name(value)])
         if isinstance(value.const, SparseTensor):
             attribute = node.attribute.add(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
-            _sparse(value.const, attribute.sparse_tensor, value.const.name, None)
+            _sparse(value.const, attribute.sparse_tensor, value.const.name)
         elif value.const is not None:
             attribute = node.attribute.add(name="value", type=onnx.AttributeProto.TENSOR)
             from_tensor(value.const, attribute.t, value.const.name, None)
@@ -267,9 +267,9 @@ def from_type(type: Type, proto: onnx.TypeProto) -> None:
         proto.opaque_type.domain, proto.opaque_type.name = type.domain, type.name
 
 
-def _sparse(value: SparseTensor, proto: onnx.SparseTensorProto, name: str, store: Store | None) -> None:
-    from_tensor(value.values, proto.values, name, store)
-    from_tensor(value.indices, proto.indices, value.indices.name, store)
+def _sparse(value: SparseTensor, proto: onnx.SparseTensorProto, name: str) -> None:
+    from_tensor(value.values, proto.values, name, None)  # always inline: onnx checks the indices where they stand
+    from_tensor(value.indices, proto.indices, value.indices.name, None)
     proto.dims.extend(value.shape)
 
 

@@ -38,7 +38,8 @@ from qcompiler.ir import (
     Value,
     tensor,
 )
-from qcompiler.onnx_io.reader import as_proto, resolve_external
+from qcompiler.onnx_io.exporter import to_proto
+from qcompiler.onnx_io.reader import as_proto, check, resolve_external
 
 __all__ = ["from_proto", "load"]
 
@@ -64,14 +65,14 @@ def load(source: Any) -> Model:
 
 def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
     """The IR of ``proto``; ``folder`` is where its external data lies. Raises ImportFailure."""
-    opsets = _opsets(proto.opset_import)
-    model = Model(_Importer(folder).graph(proto.graph), opsets)
+    importer = _Importer(folder)
+    model = Model(importer.graph(proto.graph), _opsets(proto.opset_import))
     model.ir_version = proto.ir_version
     model.producer = (proto.producer_name, proto.producer_version)
     model.domain, model.version, model.doc = proto.domain, proto.model_version, proto.doc_string
     model.metadata = {item.key: item.value for item in proto.metadata_props}
     for function in proto.functions:
-        made = _function(function, folder)
+        made = _function(function, importer)
         model.functions[made.key] = made
     for field in _CARRIED:
         if len(getattr(proto, field, ())):
@@ -81,81 +82,87 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
         for value in model.graph.inputs:
             if value.const is not None:
                 model.graph.remove_input(value)
+    if importer.repaired:
+        # The checker stopped at the first node out of order; what it had to say of the others it can say now.
+        check(to_proto(model, store=_without_elements), "the model, put in order,")
     return model
 
 
+class _Scope:
+    """The names of one graph: what is defined, what its nodes will define, and what was taken before that."""
+
+    __slots__ = ("own", "promised", "values")
+
+    def __init__(self, nodes: Iterable[onnx.NodeProto]) -> None:
+        self.values: dict[str, Value] = {}
+        self.own = {name for proto in nodes for name in proto.output}
+        self.promised: set[str] = set()
+
+
 class _Importer:
-    """Turns graphs into IR; one instance for a scope and everything nested in it."""
+    """Turns graphs into IR. ``scopes`` are the graphs around the one in hand, outer before inner."""
 
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
-        self.scopes: list[dict[str, Value]] = []
-        self.promised: list[set[str]] = []  # names taken before they are defined, per scope
+        self.scopes: list[_Scope] = []
+        self.repaired = False
+        self.external: dict[tuple[Any, ...], Tensor] = {}
 
     def graph(self, proto: onnx.GraphProto) -> Graph:
         graph = Graph(proto.name)
         graph.doc = proto.doc_string
         graph.metadata = {item.key: item.value for item in proto.metadata_props}
-        scope: dict[str, Value] = {}
+        scope = _Scope(proto.node)
+        values = scope.values
         self.scopes.append(scope)
-        self.promised.append(set())
         for info in proto.input:
-            scope[info.name] = graph.add_input(_described(Value(info.name), info))
+            values[info.name] = graph.add_input(_described(Value(info.name), info))
         for item in proto.initializer:
-            self._constant(graph, scope, item.name, to_tensor(item, self.folder))
+            self._constant(graph, scope, item.name, self.tensor(item))
         for sparse in proto.sparse_initializer:
-            self._constant(graph, scope, sparse.values.name, _sparse(sparse, self.folder))
+            self._constant(graph, scope, sparse.values.name, self.sparse(sparse))
         self.nodes(graph, proto.node, {info.name: info for info in proto.value_info})
         for info in proto.output:
-            value = scope.get(info.name) or self._find(info.name)
+            value = self._find(info.name)
             if value is None:
                 raise ImportFailure(f"output '{info.name}' of graph '{proto.name}' is not computed by any node")
             graph.add_output(_described(value, info))
         for note in proto.quantization_annotation:
-            if note.tensor_name in scope:
+            if note.tensor_name in values:
                 for entry in note.quant_parameter_tensor_names:
-                    scope[note.tensor_name].metadata[f"onnx.quantization_annotation.{entry.key}"] = entry.value
+                    values[note.tensor_name].metadata[f"onnx.quantization_annotation.{entry.key}"] = entry.value
         self.scopes.pop()
-        self.promised.pop()
         return graph
 
     def nodes(self, graph: Graph, protos: Iterable[onnx.NodeProto], infos: dict[str, onnx.ValueInfoProto]) -> None:
-        scope, promised = self.scopes[-1], self.promised[-1]
-        late: dict[str, None] = {}
-        protos = list(protos)
-        own = {name for proto in protos for name in proto.output}
+        scope = self.scopes[-1]
+        values, promised, late = scope.values, scope.promised, False
         for proto in protos:
             inputs: list[Value | None] = []
             for name in proto.input:
                 if not name:
                     inputs.append(None)
                     continue
-                value = scope.get(name)
-                if value is None and name not in own:
-                    value = self._find(name)
+                value = self._find(name)
                 if value is None:
-                    if name not in own:
-                        raise ImportFailure(
-                            f"node '{proto.name or proto.op_type}' takes '{name}', which nothing "
-                            f"in graph '{graph.name}' or around it defines"
-                        )
-                    value = scope[name] = Value(name)
-                    promised.add(name)
-                    late[name] = None
+                    raise ImportFailure(
+                        f"node '{proto.name or proto.op_type}' takes '{name}', which nothing "
+                        f"in graph '{graph.name}' or around it defines"
+                    )
                 inputs.append(value)
             attrs = {attribute.name: self.attribute(attribute) for attribute in proto.attribute}
+            late = late or bool(promised)
             if proto.op_type == "Constant" and proto.domain in ("", "ai.onnx"):
                 made = _constant_of(attrs)
                 if made is not None:
-                    self._constant(graph, scope, proto.output[0], made, name_holds=proto.output[0] in promised)
-                    promised.discard(proto.output[0])
+                    self._constant(graph, scope, proto.output[0], made)
                     continue
             outputs = []
             for name in proto.output:
-                value = scope[name] if name in promised else Value(name)
+                value = values[name] if name in promised else Value(name)
                 promised.discard(name)
                 if name:
-                    scope[name] = value
+                    values[name] = value
                     if name in infos:
                         _described(value, infos[name])
                 outputs.append(value)
@@ -169,6 +176,7 @@ class _Importer:
                 node.metadata["onnx.device_configurations"] = packed.hex()
             graph.append(node)
         if late:
+            self.repaired = True
             try:
                 graph.sort()
             except ValueError as error:
@@ -195,53 +203,69 @@ class _Importer:
         if kind is AttrKind.STRINGS:
             return Attr(kind, tuple(_text(item) for item in proto.strings))
         if kind is AttrKind.TENSOR:
-            return Attr(kind, to_tensor(proto.t, self.folder))
+            return Attr(kind, self.tensor(proto.t))
         if kind is AttrKind.TENSORS:
-            return Attr(kind, tuple(to_tensor(item, self.folder) for item in proto.tensors))
+            return Attr(kind, tuple(self.tensor(item) for item in proto.tensors))
         if kind is AttrKind.GRAPH:
             return Attr(kind, self.graph(proto.g))
         if kind is AttrKind.GRAPHS:
             return Attr(kind, tuple(self.graph(item) for item in proto.graphs))
         if kind is AttrKind.SPARSE_TENSOR:
-            return Attr(kind, _sparse(proto.sparse_tensor, self.folder))
+            return Attr(kind, self.sparse(proto.sparse_tensor))
         if kind is AttrKind.SPARSE_TENSORS:
-            return Attr(kind, tuple(_sparse(item, self.folder) for item in proto.sparse_tensors))
+            return Attr(kind, tuple(self.sparse(item) for item in proto.sparse_tensors))
         if kind is AttrKind.TYPE:
             return Attr(kind, to_type(proto.tp))
         if kind is AttrKind.TYPES:
             return Attr(kind, tuple(to_type(item) for item in proto.type_protos))
         raise ImportFailure(f"attribute '{proto.name}' has no type")
 
-    def _constant(
-        self, graph: Graph, scope: dict[str, Value], name: str, data: Tensor | SparseTensor, name_holds: bool = False
-    ) -> None:
-        value = scope.get(name)
-        if value is None or (not value.is_input and not name_holds):
-            value = scope[name] = Value(name)
+    def tensor(self, proto: onnx.TensorProto) -> Tensor:
+        """What :func:`to_tensor` makes; entries that name the same place of the same file are one object."""
+        made = to_tensor(proto, self.folder)
+        if isinstance(made, ExternalTensor) and not made.metadata:
+            return self.external.setdefault((made.path, made.offset, made.dtype, made.shape), made)
+        return made
+
+    def sparse(self, proto: onnx.SparseTensorProto) -> SparseTensor:
+        values, indices = self.tensor(proto.values), self.tensor(proto.indices)
+        return SparseTensor(values, indices, tuple(proto.dims), proto.values.name)
+
+    def _constant(self, graph: Graph, scope: _Scope, name: str, data: Tensor | SparseTensor) -> None:
+        value = scope.values.get(name)
+        if value is None or (not value.is_input and name not in scope.promised):
+            value = scope.values[name] = Value(name)
+        scope.promised.discard(name)
         value.const = data
         if value.type is None:
             value.type = TensorType(data.dtype, data.shape, isinstance(data, SparseTensor))
         graph.add_constant(value)
 
     def _find(self, name: str) -> Value | None:
-        return next((scope[name] for scope in reversed(self.scopes) if name in scope), None)
+        """The innermost value of that name, promised by the graph in which a later node will define it."""
+        for scope in reversed(self.scopes):
+            if name in scope.values:
+                return scope.values[name]
+            if name in scope.own:
+                scope.promised.add(name)
+                scope.values[name] = value = Value(name)
+                return value
+        return None
 
 
-def _function(proto: onnx.FunctionProto, folder: Path | None) -> Function:
-    importer = _Importer(folder)
-    graph = Graph(proto.name)
-    scope: dict[str, Value] = {}
+def _function(proto: onnx.FunctionProto, importer: _Importer) -> Function:
+    graph, scope = Graph(proto.name), _Scope(proto.node)
     importer.scopes.append(scope)
-    importer.promised.append(set())
     for name in proto.input:
-        scope[name] = graph.add_input(Value(name))
+        scope.values[name] = graph.add_input(Value(name))
     importer.nodes(graph, proto.node, {info.name: info for info in proto.value_info})
     for name in proto.output:
-        if name not in scope:
+        if name not in scope.values:
             raise ImportFailure(
                 f"output '{name}' of function '{proto.domain}:{proto.name}' is not computed by any node"
             )
-        graph.add_output(scope[name])
+        graph.add_output(scope.values[name])
+    importer.scopes.pop()
     function = Function(proto.domain, proto.name, graph, _opsets(proto.opset_import), proto.overload)
     function.attributes = list(proto.attribute)
     function.defaults = {item.name: importer.attribute(item) for item in proto.attribute_proto}
@@ -347,14 +371,15 @@ def _constant_of(attrs: dict[str, Attr]) -> Tensor | SparseTensor | None:
     return None if dtype is None else tensor(attr.value, dtype)
 
 
-def _sparse(proto: onnx.SparseTensorProto, folder: Path | None) -> SparseTensor:
-    return SparseTensor(
-        to_tensor(proto.values, folder), to_tensor(proto.indices, folder), tuple(proto.dims), proto.values.name
-    )
-
-
 def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
     return {"" if item.domain == "ai.onnx" else item.domain: item.version for item in imports}
+
+
+def _without_elements(tensor: Tensor, proto: onnx.TensorProto) -> bool:
+    """Keeps weights out of a model that is only looked at: a tensor of no elements stands for each."""
+    proto.dims[:] = [0] * len(tensor.shape)
+    proto.raw_data = b""
+    return True
 
 
 def _text(data: bytes) -> str | bytes:

@@ -29,29 +29,21 @@ Rule = Callable[[Draft], None]
 # Attributes that became inputs
 
 
-def _to_input(name: str, position: int, *, keep_empty: bool = False) -> Rule:
-    """The integers of attribute ``name`` became input ``position``.
-
-    An empty list meant the same as none, and is left out unless ``keep_empty``.
-    """
+def _to_input(name: str, position: int, *, required: bool = False) -> Rule:
+    """The integers of attribute ``name`` became input ``position``. An empty list that may be left out meant none."""
 
     def rule(draft: Draft) -> None:
-        items: Sequence[int] | None = draft.take(name, None)
-        if items is not None and (keep_empty or len(items)):
+        items: Sequence[int] = draft.take(name) if required else draft.take(name, ())
+        if required or items:
             draft.put(position, draft.constant(items, DType.INT64, name))
 
     return rule
 
 
-def _reshape_5(draft: Draft) -> None:
-    """Reshape 5: ``shape`` became an input."""
-    draft.put(1, draft.constant(draft.take("shape"), DType.INT64, "shape"))
-
-
 def _slice_10(draft: Draft) -> None:
     """Slice 10: ``starts``, ``ends`` and ``axes`` became inputs 1 to 3; ``steps`` is new and 1 by default."""
     for position, name in enumerate(("starts", "ends", "axes"), start=1):
-        _to_input(name, position, keep_empty=name != "axes")(draft)
+        _to_input(name, position, required=name != "axes")(draft)
 
 
 def _topk_10(draft: Draft) -> None:
@@ -86,7 +78,12 @@ def _clip_11(draft: Draft) -> None:
 
 
 def _dropout_12(draft: Draft) -> None:
-    """Dropout 12: ``ratio`` became input 1; input 2 is new, and without it nothing is dropped, as before."""
+    """Dropout 12: ``ratio`` became input 1; input 2 is new, and without it nothing is dropped, as before.
+
+    The mask of such a node is all ones. Before, nothing was said of it, and onnxruntime gives zeros.
+    """
+    if any(mask.uses for mask in draft.node.outputs[1:]):
+        raise Refusal("its mask is used, and has other elements")
     ratio = draft.take("ratio", None)
     if ratio is not None:
         draft.put(1, draft.constant(ratio, DType.FLOAT, "ratio"))
@@ -330,7 +327,7 @@ RULES: dict[tuple[str, int], Rule] = {
     ("QuantizeLinear", 19): _quantize_19,
     ("RNN", 7): _rnn_7,
     ("ReduceSum", 13): _to_input("axes", 1),
-    ("Reshape", 5): _reshape_5,
+    ("Reshape", 5): _to_input("shape", 1, required=True),
     ("Resize", 11): _resize_11,
     ("Resize", 13): _resize_13,
     ("RoiAlign", 16): _roi_align_16,
@@ -342,7 +339,7 @@ RULES: dict[tuple[str, int], Rule] = {
     ("Split", 18): _split_18,
     ("Squeeze", 13): _to_input("axes", 1),
     ("TopK", 10): _topk_10,
-    ("Unsqueeze", 13): _to_input("axes", 1, keep_empty=True),
+    ("Unsqueeze", 13): _to_input("axes", 1, required=True),
     ("Upsample", 9): _upsample_9,
     ("Upsample", 10): _upsample_10,
     **{(op_type, 7): _broadcast_7 for op_type in _BROADCASTING},

@@ -9,7 +9,7 @@ import onnx
 
 from qcompiler.errors import ImportFailure
 
-__all__ = ["as_proto", "read_proto", "resolve_external"]
+__all__ = ["as_proto", "check", "read_proto", "resolve_external"]
 
 _HINT = "export the model again, or check that the download is whole"
 
@@ -99,11 +99,20 @@ def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> on
             resolve_external({item.key: item.value for item in tensor.external_data}, folder, tensor.name)
     try:
         # By path the checker reads external data in place; a protobuf over 2 GB could not be handed over at all.
-        onnx.checker.check_model(str(path) if path is not None else proto)
+        check(str(path) if path is not None else proto, where)
+    except ImportFailure as error:
+        if "topologically sorted" not in error.what:  # that can be repaired, or is said better, by the importer
+            raise
+    return proto
+
+
+def check(model: onnx.ModelProto | str, where: str) -> None:
+    """Have onnx check ``model``, given itself or by path, and say in one line what is wrong with ``where``."""
+    try:
+        onnx.checker.check_model(model)
     except Exception as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ImportFailure(f"{where} is not a valid ONNX model: {reason[0]}", hint=_HINT) from None
-    return proto
 
 
 def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:

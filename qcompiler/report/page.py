@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from qcompiler.report import units
-from qcompiler.report.plain import plain_report
+from qcompiler.report.plain import plain
 from qcompiler.report.schema import validate
 from qcompiler.report.summary import gate_limit, gate_value, plural, sentence
 from qcompiler.report.view import option, view
@@ -28,7 +28,7 @@ def render_html(report: Mapping[str, Any]) -> str:
     Raises ValueError if the report does not fit the schema.
     """
     validate(report)
-    page = _template().render(view(plain_report(report)))
+    page = _template().render(view(plain(report)))
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page)
 
 

@@ -4,43 +4,39 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from numbers import Integral, Real
 from typing import Any
 
-__all__ = ["plain", "plain_report"]
+__all__ = ["plain"]
 
 
-def plain(value: object, where: str = "report") -> Any:
+def plain(value: object, path: tuple[str | int, ...] = ()) -> Any:
     """``value`` in dicts, lists, str, int, float, bool and None.
 
     NaN and the infinities become None, scalars and arrays of numpy what they hold, paths their text, a set a sorted
     list. Text keeps no lone surrogate, so all of it can be written as UTF-8. Raises TypeError for anything else, naming
-    ``where``.
+    ``path``, the keys that lead to it.
     """
     match value:
         case None | bool():
             return value
         case str():
             return value.encode("utf-8", "backslashreplace").decode("utf-8")
-        case Integral():
+        case int() | Integral():
             return int(value)
-        case Real():
+        case float() | Real():
             return float(value) if math.isfinite(value) else None
-        case Mapping():
-            return {plain(str(key)): plain(item, f"{where}.{key}") for key, item in value.items()}
+        case dict() | Mapping():
+            return {plain(str(key)): plain(item, (*path, str(key))) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item, (*path, index)) for index, item in enumerate(value)]
         case os.PathLike():
-            return plain(os.fspath(value), where)
+            return plain(os.fspath(value), path)
         case Set():
-            return sorted((plain(item, where) for item in value), key=repr)
-        case Sequence() if not isinstance(value, bytes | bytearray | memoryview):
-            return [plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+            return sorted((plain(item, path) for item in value), key=repr)
     held = value.tolist() if hasattr(value, "tolist") else value  # numpy's bool and arrays are none of the above
     if isinstance(held, bool | int | float | str | list):
-        return plain(held, where)
-    raise TypeError(f"{where} is of type {type(value).__name__}, which a report cannot hold")
-
-
-def plain_report(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole ``report`` as :func:`plain` makes it: a new dict, the same one that ``report.json`` gives when read."""
-    return {key: plain(value, key) for key, value in report.items()}
+        return plain(held, path)
+    where = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+    raise TypeError(f"{where or 'the report'} is of type {type(value).__name__}, which a report cannot hold")

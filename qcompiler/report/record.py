@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.errors import DataError, UsageError
-from qcompiler.report.plain import plain_report
+from qcompiler.report.plain import plain
 from qcompiler.report.schema import SCHEMA, ordered, validate
 
 __all__ = ["read", "to_json"]
@@ -21,7 +21,7 @@ def to_json(report: Mapping[str, Any]) -> str:
 
     NaN and the infinities are written as null. Raises TypeError for a value that JSON has no form for.
     """
-    return json.dumps(ordered(plain_report(report)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(ordered(plain(report)), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read(path: str | Path) -> dict[str, Any]:
@@ -49,4 +49,4 @@ def read(path: str | Path) -> dict[str, Any]:
         validate(report)
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}", hint=_AGAIN) from None
-    return plain_report(report)
+    return plain(report)

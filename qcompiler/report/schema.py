@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from qcompiler.report.plain import plain_report
+from qcompiler.report.plain import plain
 
 __all__ = ["SCHEMA", "SHAPE", "Shape", "ordered", "validate"]
 
@@ -128,7 +128,7 @@ def validate(report: Mapping[str, Any]) -> None:
     ``report`` is seen as :func:`qcompiler.report.to_json` would write it: NaN is null. Keys that schema 1 does not know
     are allowed.
     """
-    wrong = _complaint(plain_report(report), SHAPE, "")
+    wrong = _complaint(plain(report), SHAPE, "")
     if wrong:
         raise ValueError(f"report: {wrong}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qcompiler.report.plain import plain_report
+from qcompiler.report.plain import plain
 from qcompiler.report.units import NO_BREAK, NOT_MEASURED, count, decibels, milliseconds, number, ratio, share, size
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "gate_limit",
     "gate_value",
     "gates_line",
+    "lines",
     "machine",
     "plural",
     "sentence",
@@ -134,14 +135,17 @@ def plural(value: int | None, thing: str) -> str:
 
 
 def verdict(report: Report) -> list[str]:
-    """The whole report in a few sentences."""
-    report = plain_report(report)
+    """The whole of a plain report in a few sentences."""
     return [_gain(report), _difference(report), sentence(gates_line(report)), *_kept(report)]
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Label and value of what matters most, for the terminal: size, latency, quality, metric, gates, nodes."""
-    report = plain_report(report)
+    return lines(plain(report))
+
+
+def lines(report: Report) -> list[tuple[str, str]]:
+    """:func:`summary_lines` of a report that is plain already."""
     latency, quality, metric = report["latency"], report["quality"], report["quality"]["metric"]
     far, faster = distance(report), speed_change(report)
     timed = latency["source_ms"] is not None or latency["compiled_ms"] is not None

@@ -104,7 +104,7 @@ def _significant(value: float, digits: int) -> str:
     """``digits`` significant digits, zeros at the end among them, and all the digits of a whole number."""
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(value)))
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if isinstance(value, int):
         text = f"{value:,}"
     elif not -5 < magnitude < 9:

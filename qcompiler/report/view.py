@@ -103,9 +103,9 @@ def _badge(report: Report) -> tuple[str, str]:
     return "fail" if failed else "pass" if report["gates"] else "", f"{text[:1].upper()}{text[1:]}"
 
 
-def _tiles(report: Report) -> list[dict[str, str]]:
+def _tiles(report: Report) -> list[dict[str, Any]]:
     """The figures under the verdict: a big text, what it is, how it came about, and whether it is good."""
-    lines = dict(summary.summary_lines(report))
+    lines = dict(summary.lines(report))
     far, quality, metric = distance(report), report["quality"], report["quality"]["metric"]
     tiles = []
     for line, what, told in (("size", "file", size_change(report)), ("latency", "latency", speed_change(report))):
@@ -129,7 +129,7 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     elif quality["agreement"] is not None:
         detail = f"on {plural(quality['samples'], 'sample')}"
         tiles.append({"big": share(quality["agreement"]), "what": "same answer", "detail": detail, "trend": "same"})
-    return tiles
+    return [tile | {"words": not any(map(str.isdigit, tile["big"]))} for tile in tiles]
 
 
 def _rows(report: Report) -> list[dict[str, Any]]:

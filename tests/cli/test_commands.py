@@ -1,0 +1,104 @@
+"""What each command prints and leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+
+def test_compile_leaves_what_the_interface_promises(command: Any, folder: Path) -> None:
+    done = command("compile", "model.onnx", "-o", "build", "--data", "data.npz", "--min-speedup", "0", cwd=folder)
+    assert done.status == 0, done.err
+    assert "build/report.html" in done.out
+    build = folder / "build"
+    assert {item.name for item in build.iterdir()} == {"model.onnx", "report.json", "report.html", "recipe.toml"}
+    report = json.loads((build / "report.json").read_text())
+    assert report["schema"] == 1
+    assert report["compiled"]["bytes"] == (build / "model.onnx").stat().st_size
+    assert report["decision"]["kept"] == "int8"
+    assert {"QuantizeLinear", "DequantizeLinear"} <= set(report["compiled"]["ops"])
+    session = onnxruntime.InferenceSession(str(build / "model.onnx"))
+    assert [item.name for item in session.get_outputs()] == ["scores"]
+    assert session.get_inputs()[0].shape == ["n", 3, 16, 16]
+
+
+def test_the_resolved_recipe_makes_the_same_model(command: Any, folder: Path) -> None:
+    words = ("--data", "data.npz", "--min-speedup", "0", "--set", "quantize-static.ranges=percentile", "-q")
+    assert command("compile", "model.onnx", "-o", "first", *words, cwd=folder).status == 0
+    again = command(
+        "compile", "model.onnx", "-o", "second", "--recipe", "first/recipe.toml", "--data", "data.npz", "-q", cwd=folder
+    )
+    assert again.status == 0, again.err
+    assert (folder / "first/model.onnx").read_bytes() == (folder / "second/model.onnx").read_bytes()
+
+
+def test_without_data_the_line_says_what_data_would_buy(command: Any, folder: Path) -> None:
+    done = command("compile", "model.onnx", "-o", "build", "-q", cwd=folder)
+    assert done.status == 0
+    assert "--data" in done.err
+    assert json.loads((folder / "build/report.json").read_text())["recipe"] == "lossless"
+
+
+def test_json_is_one_document(command: Any, folder: Path) -> None:
+    for words in (
+        ("compile", "model.onnx", "-o", "build", "--json"),
+        ("inspect", "model.onnx", "--json"),
+        ("diff", "model.onnx", "build", "--data", "data.npz", "--json"),
+        ("bench", "model.onnx", "build", "--runs", "5", "--json"),
+        ("passes", "--json"),
+        ("targets", "--json"),
+        ("recipes", "--json"),
+    ):
+        done = command(*words, cwd=folder)
+        assert done.status == 0, (words, done.err)
+        json.loads(done.out)
+
+
+def test_inspect_tells_what_is_in_a_model(command: Any, folder: Path) -> None:
+    found = json.loads(command("inspect", "model.onnx", "--json", cwd=folder).out)
+    assert found["nodes"] == 5
+    assert found["parameters"] == 8 * 27 + 8 + 32
+    assert found["macs"] == 16 * 16 * 8 * 27 + 32
+    assert found["dynamic_axes"] == ["n"]
+    assert len(found["quantizable"]["groups"]) == 2
+
+
+def test_diff_of_a_model_with_itself_is_exact(command: Any, folder: Path) -> None:
+    found = json.loads(command("diff", "model.onnx", "model.onnx", "--data", "data.npz", "--json", cwd=folder).out)
+    assert found["agreement"] == 1.0
+    assert found["outputs"]["scores"]["max_abs"] == 0
+    assert set(found["tensors"]) == {"c", "r", "p", "f"}
+
+
+def test_run_writes_the_outputs(command: Any, folder: Path) -> None:
+    assert command("run", "model.onnx", "--data", "data.npz", "-o", "out.npz", "-q", cwd=folder).status == 0
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"))
+    (expected,) = session.run(None, {"image": np.load(folder / "data.npz")["image"]})
+    np.testing.assert_allclose(np.load(folder / "out.npz")["scores"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_exclude_keeps_a_node_in_float(command: Any, folder: Path) -> None:
+    words = ("--data", "data.npz", "--min-speedup", "0", "--exclude", "Conv", "-q", "--json")
+    report = json.loads(command("compile", "model.onnx", "-o", "build", *words, cwd=folder).out)
+    conv = next(item for item in report["layers"] if item["op"] == "Conv")
+    assert conv["choice"] == "float"
+    assert "excluded" in conv["reason"]
+
+
+@pytest.mark.parametrize("name", ["compile", "inspect", "diff", "bench", "run", "passes", "targets", "recipes"])
+def test_help_has_an_example(command: Any, folder: Path, name: str) -> None:
+    done = command(name, "--help", cwd=folder)
+    assert done.status == 0
+    assert f"qcompiler {name}" in done.out.split("Example:")[1]
+
+
+def test_metric_and_its_limit(command: Any, folder: Path) -> None:
+    words = ("--data", "data.npz", "--metric", "top1", "--max-drop", "1.0", "--min-speedup", "0", "-q", "--json")
+    report = json.loads(command("compile", "model.onnx", "-o", "build", *words, cwd=folder).out)
+    assert report["quality"]["metric"]["name"] == "top1"
+    assert {"name": "max_drop", "passed": True}.items() <= report["gates"][-1].items()
