@@ -73,13 +73,31 @@ def _quantize_static(path: Path, calibration: Dataset) -> Session:
 
     with tempfile.TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
+        upgraded = _at_opset_17(path, Path(folder) / "upgraded.onnx")
         try:
-            quant_pre_process(str(path), str(prepared))
+            quant_pre_process(str(upgraded), str(prepared))
         except Exception:
-            prepared = path
+            prepared = upgraded
         quantize_static(str(prepared), str(made), _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)  # fmt: skip
         return Session(made)
+
+
+def _at_opset_17(path: Path, upgraded: Path) -> Path:
+    """Old files as quantize_static needs them for weights per channel: operator set 17, initializers no inputs."""
+    import onnx
+    from onnx import version_converter
+
+    model = onnx.load(str(path))
+    if model.opset_import[0].version >= 13:
+        return path
+    constants = {item.name for item in model.graph.initializer}
+    inputs = [item for item in model.graph.input if item.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = 8
+    onnx.save(version_converter.convert_version(model, 17), str(upgraded))
+    return upgraded
 
 
 if __name__ == "__main__":

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, tensor
 from qcompiler.onnx_io import open_session
 
 __all__ = ["Elements", "evaluate"]
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Elements = Mapping[Value, Tensor]
 """Values whose elements are known."""
 
-_ATTEMPTS = 64  # sessions opened in search of the nodes that cannot be run, before the rest is given up
+_AT_ONCE = 256  # values computed in one run
+_FAILURES = 64  # runs that may fail in search of the nodes that cannot be run, before the rest is given up
 
 
-def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]) -> dict[Value, Array]:
+def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]) -> dict[Value, Tensor]:
     """The elements of ``values``, which depend on nothing but constants and ``known``.
 
-    All of them in one run with optimizations off. Where that fails each half is tried by itself, so that what cannot
-    be computed (it is left out of the result) costs the others nothing.
+    Many in one run, with optimizations off. Where that fails each half is tried by itself, so that what cannot be
+    computed (it is left out of the result) costs the others nothing.
     """
-    found: dict[Value, Array] = {}
-    waiting = [list(values)] if values else []
-    attempts = 0
-    while waiting and attempts < _ATTEMPTS:
+    found: dict[Value, Tensor] = {}
+    # onnxruntime's time to load grows faster than the number of outputs; what one run found the next one starts from.
+    waiting = [list(values[start : start + _AT_ONCE]) for start in range(0, len(values), _AT_ONCE)][::-1]
+    failures = 0
+    while waiting and failures < _FAILURES:
         some = waiting.pop()
-        attempts += 1
-        model = _model(some, known, opsets)
+        model = _model(some, ChainMap(found, known), opsets)  # type: ignore[arg-type]
         try:
             outputs = open_session(model, optimize=False).run({})
         except QCompilerError:
+            failures += 1
             if len(some) > 1:
                 middle = len(some) // 2
                 waiting += [some[middle:], some[:middle]]
             continue
-        found |= {value: np.asarray(array) for value, array in zip(some, outputs.values(), strict=True)}
+        found |= {value: tensor(np.asarray(array)) for value, array in zip(some, outputs.values(), strict=True)}
     return found
 
 

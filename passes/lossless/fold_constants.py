@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, tensor
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value
 from qcompiler.onnx_io import infer_types
 from qcompiler.passes.lossless.evaluate import evaluate
 from qcompiler.passes.lossless.fold_cost import foldable, result_bytes, value_bytes, work
@@ -83,9 +83,8 @@ class _Plan:
         """Compute and replace; how many values became constants."""
         rule = self.limits.name
         wanted = [value for node in self.folded for value in node.outputs if self._leaves(value)]
-        results: dict[Value, Tensor] = {value: held for value, held in self.told.items() if self._leaves(value)}
-        for value, array in evaluate(wanted, self.told, opsets).items():
-            results[value] = tensor(array)
+        results = {value: held for value, held in self.told.items() if self._leaves(value)}
+        results |= evaluate(wanted, self.told, opsets)
         for value in wanted:
             if value not in results and value.producer is not None:
                 context.trace.missed(rule, value.producer, "onnxruntime cannot compute it", 1)

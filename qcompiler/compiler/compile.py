@@ -231,7 +231,8 @@ def _name_nodes(model: Model) -> None:
 def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
     """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss."""
     probes = job.calibration.subset(range(min(_PROBES, len(job.calibration))))
-    limits = job.limits
+    # Between integers and float the question is which is faster; what the user asked for is a gate of the result.
+    limits = replace(job.limits, min_speedup=min(1.0, job.limits.min_speedup))
     for _ in range(_TRIES):
         choice = choose(
             model, job.context.facts["groups"], job.target, probes, limits, threads=job.threads, progress=job.progress
@@ -249,10 +250,7 @@ def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choi
         elif job.max_drop is not None and drop is not None and drop > job.max_drop:
             choice.reason = f"the metric drops by {drop:.4g}, more than {job.max_drop:g}"
             deficit = 3.0
-        elif found.speedup < job.limits.min_speedup:
-            choice.reason = f"it runs at {found.speedup:.2f} x the source's speed, below {job.limits.min_speedup:g}"
-            break
-        elif found.speedup < lossless.speedup:
+        elif job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup:
             choice.reason = (
                 f"the lossless float model is faster ({lossless.speedup:.2f} x against {found.speedup:.2f} x)"
             )
@@ -289,6 +287,7 @@ def _exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
 def _report(job: _Job, before: dict[str, Any], final: Measured, records: list[PassRecord], seed: int) -> dict[str, Any]:
     after = statistics_of(final.model)
     path = Path(job.source) if isinstance(job.source, str | Path) else None
+    gates = _gate_records(job, final)
     report: dict[str, Any] = {
         "schema": SCHEMA,
         **environment(job.target.name, job.threads),
@@ -308,7 +307,7 @@ def _report(job: _Job, before: dict[str, Any], final: Measured, records: list[Pa
         "quality": final.quality_record(),
         "latency": final.latency_record(),
         "memory": {"peak_rss_bytes": peak_rss()},
-        "gates": _gate_records(job, final),
+        "gates": gates,
         "warnings": list(job.context.warnings),
         "recipe": job.recipe.name,
         "seed": seed,
@@ -350,6 +349,8 @@ def _gate_records(job: _Job, final: Measured) -> list[dict[str, Any]]:
             drop = final.drop
             value, passed = (math.nan, False) if drop is None else (drop, drop <= limit)
         found.append({"name": name, "limit": limit, "value": value, "passed": bool(passed)})
+        if not passed:
+            job.context.warn(f"gate {name} was not met: {value:.4g} against a limit of {limit:g}")
     return found
 
 

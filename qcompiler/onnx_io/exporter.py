@@ -162,6 +162,7 @@ class _Exporter:
             for item in attr.value:
                 _sparse(item, proto.sparse_tensors.add(), item.name)
         elif kind is AttrKind.TYPE:
+            proto.tp.SetInParent()
             from_type(attr.value, proto.tp)
         elif kind is AttrKind.TYPES:
             for item in attr.value:
@@ -238,8 +239,10 @@ def from_tensor(tensor: Tensor, proto: onnx.TensorProto, name: str, store: Store
         proto.raw_data = bytes(tensor.data())
 
 
-def from_type(type: Type, proto: onnx.TypeProto) -> None:
-    """Write ``type`` into ``proto``."""
+def from_type(type: Type | None, proto: onnx.TypeProto) -> None:
+    """Write ``type`` into ``proto``; what is unknown says nothing."""
+    if type is None:
+        return
     if isinstance(type, TensorType):
         held = proto.sparse_tensor_type if type.sparse else proto.tensor_type
         held.elem_type = int(type.dtype) if type.dtype is not None else 0

@@ -95,7 +95,7 @@ class _Scope:
 
     def __init__(self, nodes: Iterable[onnx.NodeProto]) -> None:
         self.values: dict[str, Value] = {}
-        self.own = {name for proto in nodes for name in proto.output}
+        self.own = {name for proto in nodes for name in proto.output if name}
         self.promised: set[str] = set()
 
 
@@ -276,11 +276,7 @@ def _function(proto: onnx.FunctionProto, importer: _Importer) -> Function:
 
 def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
     """The constant in ``proto``; external data stays in its file. Raises ImportFailure when it is too short."""
-    try:
-        dtype = DType(proto.data_type)
-    except ValueError:
-        raise ImportFailure(f"tensor '{proto.name}' has the unknown element type {proto.data_type}") from None
-    shape = tuple(proto.dims)
+    dtype, shape = _element(proto.data_type, f"tensor '{proto.name}'"), tuple(proto.dims)
     made: Tensor
     try:
         if any(size < 0 for size in shape):
@@ -307,6 +303,13 @@ def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
     return made
 
 
+def _element(number: int, where: str = "a value") -> DType:
+    try:
+        return DType(number)
+    except ValueError:
+        raise ImportFailure(f"{where} has the unknown element type {number}") from None
+
+
 def _external(proto: onnx.TensorProto, dtype: DType, shape: tuple[int, ...], folder: Path | None) -> Tensor:
     """A tensor whose elements stay in their file. Raises ValueError when the file has no room for them."""
     if dtype is DType.STRING:
@@ -331,13 +334,13 @@ def to_type(proto: onnx.TypeProto) -> Type | None:
             shape = tuple(
                 dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in held.shape.dim
             )
-        return TensorType(DType(held.elem_type) if held.elem_type else None, shape, kind == "sparse_tensor_type")
+        return TensorType(_element(held.elem_type) if held.elem_type else None, shape, kind == "sparse_tensor_type")
     if kind == "sequence_type":
         return SequenceType(to_type(proto.sequence_type.elem_type))
     if kind == "optional_type":
         return OptionalType(to_type(proto.optional_type.elem_type))
     if kind == "map_type":
-        return MapType(DType(proto.map_type.key_type), to_type(proto.map_type.value_type))
+        return MapType(_element(proto.map_type.key_type), to_type(proto.map_type.value_type))
     if kind == "opaque_type":
         return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name)
     return None

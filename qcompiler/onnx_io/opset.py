@@ -66,8 +66,10 @@ def _standard(graph: Graph) -> bool:
 def _draft(node: Node, present: int, version: int, types: _Types) -> Draft | None:
     """What ``node`` becomes between two opsets; None when it stays as it is. Raises Refusal."""
     schema = _schema(node.op_type, present)
-    if schema is None or schema.deprecated:
+    if schema is None:
         raise Refusal(f"opset {present} has no such operator")
+    if schema.deprecated:
+        raise Refusal(f"it is deprecated in opset {present}")
     draft: Draft | None = None
     op_type = node.op_type
     for opset in range(present + 1, version + 1):

@@ -124,8 +124,6 @@ class Draft:
         for each in self._before:
             graph.insert_before(node, each)
         node.op_type, node.name, node.attrs = self.op_type, self.name, self.attrs
-        while self.inputs and self.inputs[-1] is None:
-            self.inputs.pop()
         if tuple(self.inputs) != node.inputs:
             node.resize_inputs(self.inputs)
         for output, type in self.retyped.items():

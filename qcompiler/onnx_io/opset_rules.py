@@ -22,7 +22,6 @@ from qcompiler.onnx_io.opset_draft import Draft, Refusal
 
 __all__ = ["RULES", "SAME", "Rule"]
 
-
 Rule = Callable[[Draft], None]
 
 
@@ -129,7 +128,9 @@ def _softmax_13(draft: Draft) -> None:
     """
     axis = draft.take("axis", 1)
     shape = draft.shape(0)
-    following = None if shape is None else shape[axis + len(shape) if axis < 0 else axis :][1:]
+    following = None
+    if shape is not None and axis < len(shape):
+        following = shape[axis % len(shape) + 1 :]
     if axis == -1 or (following is not None and all(size == 1 for size in following)):
         draft.set("axis", axis)
     else:
@@ -224,11 +225,10 @@ def _pool(draft: Draft) -> None:
         raise Refusal("ceil_mode is set, and means something else")
 
 
-def _refused(reason: str) -> Rule:
-    def rule(draft: Draft) -> None:
-        raise Refusal(reason)
-
-    return rule
+def _attention_24(draft: Draft) -> None:
+    """Attention 24: the causal mask was defined anew for keys that outnumber the queries."""
+    if draft.get("is_causal", 0):
+        raise Refusal("its causal mask is another one")
 
 
 # Before opset 7
@@ -301,7 +301,7 @@ _REDUCTIONS = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", 
 RULES: dict[tuple[str, int], Rule] = {
     ("AveragePool", 19): _pool,
     ("AveragePool", 22): _pool,
-    ("Attention", 24): _refused("the causal mask was defined anew"),
+    ("Attention", 24): _attention_24,
     ("BatchNormalization", 7): _inference_7,
     ("BatchNormalization", 9): _batch_norm_9,
     ("BatchNormalization", 14): _batch_norm_14,
@@ -316,7 +316,6 @@ RULES: dict[tuple[str, int], Rule] = {
     ("GRU", 7): _rnn_7,
     ("Gemm", 7): _gemm_7,
     ("GridSample", 20): _grid_sample_20,
-    ("GroupNormalization", 21): _refused("scale and bias are per channel now, and were per group"),
     ("Hardmax", 13): _softmax_13,
     ("LSTM", 7): _rnn_7,
     ("LogSoftmax", 13): _softmax_13,

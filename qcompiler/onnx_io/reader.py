@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from google.protobuf.message import Message
 
 from qcompiler.errors import ImportFailure
 
 __all__ = ["as_proto", "check", "read_proto", "resolve_external"]
 
+_LABELS = ("name", "doc_string")
 _HINT = "export the model again, or check that the download is whole"
 
 
@@ -54,6 +56,8 @@ def read_proto(path: Path) -> onnx.ModelProto:
         raise ImportFailure(f"{path} is a folder, not a model", hint="give the .onnx file in it") from None
     except OSError as error:
         raise ImportFailure(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a null byte
+        raise ImportFailure(f"{str(path)!r} is no path: {error}") from None
     proto = _parse(data, str(path))
     del data
     return _checked(proto, str(path), path)
@@ -94,7 +98,7 @@ def _parse(data: bytes, where: str) -> onnx.ModelProto:
 
 def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> onnx.ModelProto:
     folder = path.parent if path is not None else None
-    for tensor in _tensors(proto):
+    for tensor in _tensors(proto, where):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             resolve_external({item.key: item.value for item in tensor.external_data}, folder, tensor.name)
     try:
@@ -115,20 +119,24 @@ def check(model: onnx.ModelProto | str, where: str) -> None:
         raise ImportFailure(f"{where} is not a valid ONNX model: {reason[0]}", hint=_HINT) from None
 
 
-def _tensors(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Every tensor of the model outside functions, those in attributes and subgraphs included."""
+def _tensors(proto: onnx.ModelProto, where: str) -> list[onnx.TensorProto]:
+    """Every tensor of the model wherever it stands. Raises ImportFailure for text that is no text."""
     found: list[onnx.TensorProto] = []
-    graphs = [proto.graph]
-    while graphs:
-        graph = graphs.pop()
-        found.extend(graph.initializer)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.TENSOR:
-                    found.append(attribute.t)
-                elif attribute.type == onnx.AttributeProto.GRAPH:
-                    graphs.append(attribute.g)
-                elif attribute.type in (onnx.AttributeProto.TENSORS, onnx.AttributeProto.GRAPHS):
-                    found.extend(attribute.tensors)
-                    graphs.extend(attribute.graphs)
+    stack: list[Any] = [proto]
+    while stack:
+        message = stack.pop()
+        if isinstance(message, onnx.TensorProto):  # whose elements are not to be read
+            found.append(message)
+            stack.extend((*message.external_data, *message.metadata_props))
+            fields = [(message.DESCRIPTOR.fields_by_name[name], getattr(message, name)) for name in _LABELS]
+        else:
+            fields = message.ListFields()
+        for field, content in fields:
+            many = (content,) if isinstance(content, Message | str | bytes) else content
+            if field.message_type is not None:
+                stack.extend(many)
+            elif field.type == field.TYPE_STRING:
+                for text in many:
+                    if not isinstance(text, str):  # protobuf gives bytes for what is not UTF-8
+                        raise ImportFailure(f"{where} has a {field.full_name} that is not UTF-8: {text!r}", hint=_HINT)
     return found

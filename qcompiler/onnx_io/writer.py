@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +59,8 @@ def save(
     external = needs_external_data(model) if external_data is None else external_data
     written: list[tuple[Path, Path]] = []
     try:
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if external:
             data = target.with_name(target.name + ".data")
             temporary = _temporary(data)
@@ -113,13 +116,7 @@ class _DataFile:
 
 
 def _temporary(target: Path) -> Path:
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
-    return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    """An empty file beside ``target``, with the permissions that a new file gets."""
+    path = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return path

@@ -12,7 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from qcompiler.report import units
 from qcompiler.report.plain import plain
-from qcompiler.report.schema import validate
+from qcompiler.report.schema import check
 from qcompiler.report.summary import gate_limit, gate_value, plural, sentence
 from qcompiler.report.view import option, view
 
@@ -27,8 +27,9 @@ def render_html(report: Mapping[str, Any]) -> str:
 
     Raises ValueError if the report does not fit the schema.
     """
-    validate(report)
-    page = _template().render(view(plain(report)))
+    held = plain(report)
+    check(held)
+    page = _template().render(view(held))
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page)
 
 

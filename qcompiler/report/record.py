@@ -9,7 +9,7 @@ from typing import Any
 
 from qcompiler.errors import DataError, UsageError
 from qcompiler.report.plain import plain
-from qcompiler.report.schema import SCHEMA, ordered, validate
+from qcompiler.report.schema import SCHEMA, check, ordered
 
 __all__ = ["read", "to_json"]
 
@@ -45,8 +45,9 @@ def read(path: str | Path) -> dict[str, Any]:
             f"{path} is a report of schema {found}, and this qcompiler reads schema {SCHEMA}",
             hint="use the qcompiler that wrote it, or compile the model again",
         )
+    held: dict[str, Any] = plain(report)
     try:
-        validate(report)
+        check(held)
     except ValueError as error:
         raise DataError(f"{path} is damaged: {error}", hint=_AGAIN) from None
-    return plain(report)
+    return held

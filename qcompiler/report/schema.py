@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from qcompiler.report.plain import plain
 
-__all__ = ["SCHEMA", "SHAPE", "Shape", "ordered", "validate"]
+__all__ = ["SCHEMA", "SHAPE", "Shape", "check", "ordered", "validate"]
 
 SCHEMA = 1
 """The version that this package writes and reads."""
@@ -46,6 +46,7 @@ SHAPE: dict[Any, Shape] = {
     "command?": TEXT,  # the command line, as it was given
     "data?": TEXT,  # --data, as it was given
     "seed?": COUNT,
+    "seconds?": NUMBER,  # of the whole compile
     "environment": {"cpu": TEXT, "gpu": TEXT, "onnxruntime": TEXT, "threads": COUNT},
     "source": {**_MODEL, "ops?": {str: int}},
     "compiled": {**_MODEL, "ops": {str: int}},
@@ -128,8 +129,12 @@ def validate(report: Mapping[str, Any]) -> None:
     ``report`` is seen as :func:`qcompiler.report.to_json` would write it: NaN is null. Keys that schema 1 does not know
     are allowed.
     """
-    wrong = _complaint(plain(report), SHAPE, "")
-    if wrong:
+    check(plain(report))
+
+
+def check(report: Any) -> None:
+    """:func:`validate` for a report that is plain already."""
+    if wrong := _complaint(report, SHAPE, ""):
         raise ValueError(f"report: {wrong}")
 
 
@@ -152,9 +157,12 @@ def _complaint(value: Any, shape: Shape, where: str) -> str:
     """What is wrong with plain ``value``, or nothing."""
     match shape:
         case tuple():
-            found = [_complaint(value, each, where) for each in shape]
-            inside = [wrong for wrong, each in zip(found, shape, strict=True) if isinstance(each, type(value))]
-            return "" if "" in found else next(iter(inside), _not(value, shape, where))
+            found = {}
+            for each in shape:
+                found[type(each)] = _complaint(value, each, where)
+                if not found[type(each)]:
+                    return ""
+            return found[dict] if dict in found and isinstance(value, dict) else _not(value, shape, where)
         case list():
             if not isinstance(value, list):
                 return _not(value, shape, where)
@@ -179,7 +187,7 @@ def _complaint(value: Any, shape: Shape, where: str) -> str:
             fits = value is None
         case _:
             fits = isinstance(value, (int, float) if shape is float else shape)
-            fits = fits and (shape in (bool, object) or not isinstance(value, bool))
+            fits = fits and not (isinstance(value, bool) and shape in (int, float))
     return "" if fits else _not(value, shape, where)
 
 

@@ -68,13 +68,15 @@ def change(times: float | None, better: str, worse: str, same: str) -> Change:
 
 
 def fewer(before: int | None, after: int | None) -> Change:
-    """How many there are less, in percent: of nodes, of parameters, of multiplications."""
+    """How many there are less: of nodes, of parameters, of multiplications. More of them is not worse in itself."""
     if before is None or after is None:
         return Change("", NOT_MEASURED, "unknown")
     if before == after:
         return Change("", "as many", "same")
-    part = f"{number(100 * abs(after - before) / before, 3)}{NO_BREAK}%" if before else count(after)
-    return Change(part, "fewer", "better") if after < before else Change(part, "more", "worse")
+    if after >= 2 * before:
+        return Change(ratio(after / before) if before else "", "as many" if before else "new", "same")
+    part = f"{number(100 * abs(after - before) / before, 3)}{NO_BREAK}%"
+    return Change(part, "fewer", "better") if after < before else Change(part, "more", "same")
 
 
 def size_change(report: Report) -> Change:
@@ -126,7 +128,7 @@ def gates_line(report: Report) -> str:
         return "no gate was set"
     if failed:
         return f"{len(failed)} of {plural(len(gates), 'gate')} failed: {', '.join(failed)}"
-    return "the gate passed" if len(gates) == 1 else f"all {len(gates)} gates passed"
+    return {1: "the gate passed", 2: "both gates passed"}.get(len(gates), f"all {len(gates)} gates passed")
 
 
 def plural(value: int | None, thing: str) -> str:

@@ -93,11 +93,10 @@ def share(value: float | None) -> str:
 
 
 def _scaled(value: float, units: list[str]) -> str:
-    for unit in units:
-        value /= 1000
-        if abs(value) < 999.5 or unit == units[-1]:
-            break
-    return f"{_significant(value, 3)}{NO_BREAK}{unit}"
+    power = 0
+    while abs(value) >= 999.5 and power < len(units):
+        value, power = value / 1000, power + 1
+    return f"{_significant(value, 3)}{NO_BREAK}{units[power - 1]}"
 
 
 def _significant(value: float, digits: int) -> str:

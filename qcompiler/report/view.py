@@ -9,7 +9,7 @@ from typing import Any
 
 from qcompiler.report import summary
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
-from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, share, short_count, size
+from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, seconds, share, short_count, size
 
 __all__ = ["MOST_BARS", "MOST_ROWS", "QUIET", "SECTIONS", "option", "view"]
 
@@ -83,6 +83,8 @@ def option(value: object) -> str:
             return str(value).lower()
         case float():
             return f"{value:g}"
+        case "":
+            return '""'
         case list():
             return ", ".join(map(option, value)) or "none"
         case dict():
@@ -116,7 +118,7 @@ def _tiles(report: Report) -> list[dict[str, Any]]:
         {
             "big": str(far),
             "what": "SQNR" if far.kind == "measured" else "outputs",
-            "detail": f"worst output: {far.output}" if far.output else "",
+            "detail": f"{'worst ' * (len(quality['outputs']) > 1)}output: {far.output}" if far.output else "",
             "trend": "unknown" if far.kind == "unknown" else "same",
         }
     )
@@ -242,6 +244,7 @@ def _environment(report: Report) -> list[tuple[str, str]]:
         ("Target", report["target"]),
         *((label, option(value)) for label, value in made.items() if value is not None),
         *known.items(),
+        *([("Time of the compile", seconds(report["seconds"]))] if report.get("seconds") is not None else []),
         *((f"{label[:1].upper()}{label[1:]}", option(value)) for label, value in machine.items()),
     ]
 

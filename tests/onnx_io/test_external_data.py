@@ -1,6 +1,7 @@
 """Weights in files of their own: mapped and not read, never from outside of the model's folder, never half there."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -181,8 +182,8 @@ print(float(value.constant.numpy()[-1]), resource.getrusage(resource.RUSAGE_SELF
 
 def test_a_missing_file_is_named(path: Path, refusal: Refusal) -> None:
     path.with_name("model.onnx.data").unlink()
-    message = refusal(path)
-    assert "external data file" in message and "model.onnx.data of tensor 'w' is missing; copy it" in message
+    found = re.fullmatch(r"the external data file (.*) of tensor '[wb]' is missing; copy it .*", refusal(path))
+    assert found and found[1] == f"{path}.data"
 
 
 def test_a_file_that_is_too_short(path: Path, refusal: Refusal) -> None:
@@ -214,20 +215,9 @@ def test_a_path_that_leaves_the_folder_is_refused(path: Path, refusal: Refusal, 
     assert "outside the model's folder" in message or (location == "." and "missing" in message)
 
 
-def test_a_link_that_stays_in_the_folder_is_as_good_as_the_file(path: Path, model: Model) -> None:
-    data = path.with_name("model.onnx.data")
-    data.rename(path.with_name("blob"))
-    data.symlink_to("blob")
-    try:
-        onnx.checker.check_model(str(path))
-    except onnx.checker.ValidationError:
-        pytest.skip("this onnx refuses every link")
-    assert difference(load(path), model) == ""
-
-
 def test_bytes_have_no_folder(path: Path, refusal: Refusal) -> None:
-    message = refusal(path.read_bytes())
-    assert "tensor 'w' lies in the external file 'model.onnx.data'" in message and "give the path" in message
+    expected = r"tensor '[wb]' lies in the external file 'model.onnx.data', but .*; give the path .*"
+    assert re.fullmatch(expected, refusal(path.read_bytes()))
 
 
 @pytest.mark.parametrize("where", ["attribute", "branch", "function", "sparse"])

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf import text_format
+from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from qcompiler.ir import clone_model
@@ -78,7 +79,7 @@ def messages(message: Any) -> Iterator[Any]:
     yield message
     for field, content in message.ListFields():
         if field.message_type is not None:
-            for each in content if field.is_repeated else [content]:
+            for each in [content] if isinstance(content, Message) else content:
                 yield from messages(each)
 
 

@@ -1,7 +1,7 @@
 """Whole models of old opsets, raised: the trained ones of the zoo, and those that onnx ships for its backends."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -16,7 +16,10 @@ from qcompiler.runtime import Session
 
 DATA = Path(onnx.backend.test.__file__).parent / "data"
 FOLDERS = ("simple", "pytorch-converted", "pytorch-operator", "light")
-SIZES = {"silero-vad": {"input": (1, 576), "state": (2, 1, 128)}, "ppocrv3-det": {"x": (1, 3, 64, 96)}}
+SIZES: dict[str, dict[str, tuple[int, ...]]] = {
+    "silero-vad": {"input": (1, 576), "state": (2, 1, 128)},
+    "ppocrv3-det": {"x": (1, 3, 64, 96)},
+}
 
 
 def identical(expected: Any, found: Any) -> bool:
@@ -60,7 +63,9 @@ def test_the_zoo(zoo: Path, name: str) -> None:
     rng = np.random.default_rng(0)
     feeds = {}
     for spec in before.inputs:
-        shape = SIZES.get(name, {}).get(spec.name) or [size if isinstance(size, int) else 1 for size in spec.shape]
+        shape = SIZES.get(name, {}).get(spec.name) or [
+            size if isinstance(size, int) else 1 for size in spec.shape or ()
+        ]
         integers = spec.dtype.kind == "i"  # the sample rate
         feeds[spec.name] = np.array(16000) if integers else rng.standard_normal(shape).astype(spec.dtype)
     found = after.run(feeds)
@@ -92,7 +97,9 @@ def samples(path: Path, session: Session) -> list[tuple[dict[str, Any], list[Any
         found.append((dict(zip((spec.name for spec in session.inputs), inputs, strict=True)), outputs))
     if not found:
         rng = np.random.default_rng(0)
-        found.append(({spec.name: rng.random(spec.shape, np.float32) for spec in session.inputs}, []))
+        found.append(
+            ({spec.name: rng.random(cast(tuple[int, ...], spec.shape), np.float32) for spec in session.inputs}, [])
+        )
     return found
 
 

@@ -34,7 +34,7 @@ def floats(*shape: int, seed: int = 0) -> Any:
 def random_feeds(session: Session) -> Feeds:
     """Numbers around zero for every input; a size that is not known is 2."""
     rng = np.random.default_rng(0)
-    shapes = {spec: [size if isinstance(size, int) else 2 for size in spec.shape] for spec in session.inputs}
+    shapes = {spec: [size if isinstance(size, int) else 2 for size in spec.shape or ()] for spec in session.inputs}
     return {spec.name: (rng.standard_normal(shape) * 3).astype(spec.dtype) for spec, shape in shapes.items()}
 
 
@@ -60,6 +60,14 @@ def agree(proto: onnx.ModelProto, feeds: Feeds | None = None, version: int = 17)
         assert (found.dtype, found.shape) == (expected[name].dtype, expected[name].shape)
         assert found.tobytes() == expected[name].tobytes(), name
     return [node.op_type for node in model.graph.all_nodes()]
+
+
+def raised(opset: int, text: str, feeds: Feeds) -> Any:
+    model = from_proto(parse(opset, text))
+    assert upgrade_opset(model) == ""
+    found = open_session(model, optimize=False).run(feeds)
+    check(model, {**feeds, **found})
+    return found["y"]
 
 
 def refused(opset: int, text: str, version: int = 17) -> str:
@@ -152,6 +160,11 @@ def test_a_shape_that_only_inference_knows_is_enough() -> None:
 def test_an_empty_tensor_is_no_reason_to_copy_its_sizes() -> None:
     text = "(float[0,3,2] x) => (float[0,3,2] y) { y = Hardmax(x) }"
     assert agree(parse(7, text)) == ["Flatten", "Hardmax", "Shape", "Reshape"]
+
+
+def test_the_axis_may_lie_behind_the_last() -> None:
+    """Flattened, a vector is a column then; onnxruntime refuses the old form."""
+    np.testing.assert_array_equal(raised(7, "(float[3] x) => (float[3] y) { y = Softmax(x) }", {"x": floats(3)}), 1)
 
 
 def test_the_name_stays_with_the_operator() -> None:
@@ -382,6 +395,7 @@ def test_pooling_beyond_17() -> None:
     text = "(float[1,1,5,5] x) => (float[] y) { y = POOL <kernel_shape=[2,2], strides=[2,2], ceil_mode=1> (x) }"
     agree(parse(11, text.replace("POOL", "AveragePool")), version=18)
     assert "ceil_mode" in refused(11, text.replace("POOL", "AveragePool"), 19)
+    assert "ceil_mode" in refused(19, text.replace("POOL", "AveragePool"), 22)
     agree(parse(11, text.replace("POOL", "MaxPool")), version=21)
     assert "ceil_mode" in refused(12, text.replace("POOL", "MaxPool"), 22)
     agree(parse(12, text.replace("POOL", "MaxPool").replace("ceil_mode=1", "ceil_mode=0")), version=22)
@@ -389,21 +403,16 @@ def test_pooling_beyond_17() -> None:
 
 def test_what_is_refused_beyond_17() -> None:
     group = "(float[1,4,2] x, float[2] s) => (float[1,4,2] y) { y = GroupNormalization <num_groups=2> (x, s, s) }"
-    assert "GroupNormalization" in refused(18, group, 21)
+    assert "deprecated" in refused(18, group, 21)
+    attention = "(float[1,2,3,4] x) => (float[1,2,3,4] y) { y = Attention <is_causal=1> (x, x, x) }"
+    assert "causal" in refused(23, attention, 24)
+    assert upgrade_opset(from_proto(parse(23, attention.replace("=1>", "=0>"))), 24) == ""
     quantize = "(TYPE[4] x) => (uint8[4] y) <float s = {0.1}, uint8 z = {0}> { y = QuantizeLinear(x, s, z) }"
     assert "types" in refused(13, quantize.replace("TYPE", "int32"), 19)
     agree(parse(13, quantize.replace("TYPE", "float")), version=19)
 
 
 # Before opset 7, where onnxruntime ends: held against numpy
-
-
-def raised(opset: int, text: str, feeds: Feeds) -> Any:
-    model = from_proto(parse(opset, text))
-    assert upgrade_opset(model) == ""
-    found = open_session(model, optimize=False).run(feeds)
-    check(model, {**feeds, **found})
-    return found["y"]
 
 
 @pytest.mark.parametrize(
@@ -422,6 +431,34 @@ def test_broadcasting_before_7(shape: tuple[int, ...], attributes: str, as_numpy
     x, k = floats(2, 3, 4), floats(*shape, seed=1)
     text = f"(float[2,3,4] x, float{list(shape) or ''} k) => (float[2,3,4] y) {{ y = Sub {attributes} (x, k) }}"
     np.testing.assert_array_equal(raised(6, text, {"x": x, "k": k}), x - k.reshape(as_numpy))
+
+
+ELEMENTWISE = {
+    "Add": np.add,
+    "Div": np.divide,
+    "Equal": np.equal,
+    "Greater": np.greater,
+    "Less": np.less,
+    "Mul": np.multiply,
+    "Pow": np.power,
+    "And": np.logical_and,
+    "Or": np.logical_or,
+    "Xor": np.logical_xor,
+}
+
+
+@pytest.mark.parametrize("op_type", ELEMENTWISE)
+def test_every_operator_that_broadcasts(op_type: str) -> None:
+    kind = "bool" if op_type in ("And", "Or", "Xor") else "int32" if op_type == "Equal" else "float"
+    result = "bool" if op_type in ("And", "Or", "Xor", "Equal", "Greater", "Less") else "float"
+    x: Any = abs(floats(2, 3, 4)) * 3
+    k: Any = np.array([1, 2, 0.5], np.float32)
+    if kind == "bool":
+        x, k = x > 1, k > 1
+    elif kind == "int32":
+        x, k = x.astype(np.int32), k.astype(np.int32)
+    text = f"({kind}[2,3,4] x, {kind}[3] k) => ({result}[2,3,4] y) {{ y = {op_type} <broadcast=1, axis=1> (x, k) }}"
+    np.testing.assert_allclose(raised(6, text, {"x": x, "k": k}), ELEMENTWISE[op_type](x, k[:, None]), 1e-6)
 
 
 def test_the_slope_of_prelu_before_7_is_along_the_channels() -> None:
@@ -458,5 +495,14 @@ def test_the_oldest_forms(opset: int, call: str, expected: Any) -> None:
 def test_what_is_refused_before_7() -> None:
     assert "training" in refused(6, "(float[2,3] x) => (float[] y) { y = Dropout (x) }")
     assert "BYTES" in refused(1, '(float[2,3] x) => (float[] y) { y = Cast <to="bytes"> (x) }')
-    lstm = "(float[3,2,4] x, float[1,12,4] w, float[1,12,3] r) => (float[] y) { y = LSTM <hidden_size=3> (x, w, r) }"
-    assert "output_sequence" in refused(6, lstm)
+
+
+@pytest.mark.parametrize(("op_type", "gates"), [("RNN", 1), ("GRU", 3), ("LSTM", 4)])
+def test_sequences_before_7(op_type: str, gates: int) -> None:
+    inputs = f"float[3,2,4] x, float[1,{gates * 3},4] w, float[1,{gates * 3},3] r"
+    call = f"y, h = {op_type} <hidden_size=3ATTR> (x, w, r)"
+    assert "output_sequence" in refused(6, f"({inputs}) => (float[] y) {{ {call.replace('ATTR', '')} }}")
+    feeds = {"x": floats(3, 2, 4), "w": floats(1, gates * 3, 4, seed=1), "r": floats(1, gates * 3, 3, seed=2)}
+    expected = Session(parse(7, f"({inputs}) => (float[] y) {{ {call.replace('ATTR', '')} }}").SerializeToString())
+    found = raised(6, f"({inputs}) => (float[] y) {{ {call.replace('ATTR', ', output_sequence=1')} }}", feeds)
+    np.testing.assert_array_equal(found, expected.run(feeds)["y"])

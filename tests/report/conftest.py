@@ -15,6 +15,7 @@ RICH: dict[str, Any] = {
     "command": "qcompiler compile nets/shapes-net.onnx -o build --data calib.npz --min-sqnr 20",
     "data": "calib.npz",
     "seed": 7,
+    "seconds": 187.2,
     "environment": {
         "cpu": "Example Silicon 9000 @ 2.40GHz",
         "gpu": None,

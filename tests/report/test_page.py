@@ -282,7 +282,9 @@ def test_long_lists_are_cut_and_the_page_says_so(rich: dict[str, Any]) -> None:
     assert "node999 " in text and "node1000 " not in text and "value1000" not in text
 
 
-@pytest.mark.parametrize("key", ["decision", "layers", "ranges", "fused", "recipe", "command", "data", "seed"])
+@pytest.mark.parametrize(
+    "key", ["decision", "layers", "ranges", "fused", "recipe", "command", "data", "seed", "seconds"]
+)
 def test_an_optional_key_may_be_missing_or_empty(rich: dict[str, Any], key: str) -> None:
     empty: Any = [] if isinstance(rich[key], list) else None
     Page(render_html(rich | {key: empty}))
@@ -314,3 +316,21 @@ def test_commands_reproduce_the_result(rich: dict[str, Any], minimal: dict[str, 
 def test_the_title_is_the_name_of_the_file(rich: dict[str, Any], path: str, title: str) -> None:
     rich["source"]["path"] = path
     assert f"<h1>{title}</h1>" in render_html(rich)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "x = none"),
+        (True, "x = true"),
+        (0.30000000000000004, "x = 0.3"),
+        ([], "x = none"),
+        (["a", 2], "x = a, 2"),
+        ({"a": 1, "b": None}, "x = a 1, b none"),
+        ({}, "x = none"),
+        ("", 'x = ""'),
+    ],
+)
+def test_options_read_as_in_a_recipe(rich: dict[str, Any], value: object, text: str) -> None:
+    rich["passes"][0]["options"] = {"x": value}
+    assert f"canonicalize {text} applied" in Page(render_html(rich)).text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qcompiler.report import summary_lines
-from qcompiler.report.summary import verdict
+from qcompiler.report.summary import fewer, verdict
 
 
 def lines(report: dict[str, Any]) -> dict[str, str]:
@@ -102,7 +102,7 @@ def test_what_was_kept_is_told_unless_it_is_what_was_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "No gate was set."), (1, "The gate passed."), (2, "All 2 gates passed.")]
+    ("count", "text"), [(0, "No gate was set."), (1, "The gate passed."), (2, "Both gates passed.")]
 )
 def test_gates_that_all_passed(rich: dict[str, Any], count: int, text: str) -> None:
     rich["gates"] = rich["gates"][:count]
@@ -122,3 +122,32 @@ def test_the_machine_is_the_one_that_the_target_runs_on(
 ) -> None:
     rich["target"], rich["environment"]["gpu"] = target, gpu
     assert f"timed on {machine} with 2 threads." in sentences(rich)
+
+
+def test_a_size_that_is_not_known(rich: dict[str, Any]) -> None:
+    rich["size"] = {"source_bytes": 100, "compiled_bytes": 0, "ratio": None}
+    assert sentences(rich).startswith("How much smaller the model became is not known; it is 2.14× faster, timed on ")
+    assert lines(rich)["size"] == "100 bytes → 0 bytes (not measured)"
+
+
+def test_only_one_of_two_latencies(rich: dict[str, Any]) -> None:
+    rich["latency"] |= {"source_ms": None, "speedup": None}
+    assert lines(rich)["latency"] == "not measured → 5.77 ms (2 threads, 60 runs)"
+    assert "3.89× smaller; its speed was not measured." in sentences(rich)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "text"),
+    [
+        (412, 133, "67.7 % fewer"),
+        (100, 101, "1 % more"),
+        (52, 117, "2.25× as many"),
+        (3, 3, "as many"),
+        (0, 0, "as many"),
+        (0, 4, "new"),
+        (4, 0, "100 % fewer"),
+        (None, 4, "not measured"),
+    ],
+)
+def test_how_many_fewer(before: int | None, after: int | None, text: str) -> None:
+    assert str(fewer(before, after)).replace("\N{NO-BREAK SPACE}", " ") == text
