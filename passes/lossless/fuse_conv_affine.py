@@ -12,7 +12,7 @@ from qcompiler.passes.lossless.channels import affine_conv, channel_vector, out_
 from qcompiler.passes.lossless.fuse_conv_batchnorm import conv_batch_norm
 from qcompiler.passes.lossless.known import not_constant
 from qcompiler.pipeline import Pass
-from qcompiler.rewrite import Match, Rewriter, any_of, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, maybe, op, rule
 
 __all__ = ["FuseConvAffine"]
 
@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def _conv(x: Any, w: Any, b: Any) -> Any:
-    return any_of(op.Conv(x, w, b, _as="conv"), op.ConvTranspose(x, w, b, _as="conv"))
+    return any_of(op.Conv(x, w, maybe(b), _as="conv"), op.ConvTranspose(x, w, maybe(b), _as="conv"))
 
 
 @rule(lambda x, w, b, k: any_of(op.Mul(_conv(x, w, b), k), op.Div(_conv(x, w, b), k, _as="Div")))

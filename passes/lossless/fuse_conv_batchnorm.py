@@ -10,13 +10,13 @@ import numpy as np
 from qcompiler.passes.lossless.channels import affine_conv
 from qcompiler.passes.lossless.known import not_constant
 from qcompiler.pipeline import Pass
-from qcompiler.rewrite import Match, Rewriter, any_of, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, maybe, op, rule
 
 __all__ = ["FuseConvBatchNorm", "conv_batch_norm"]
 
 
 @rule(lambda x, w, b, scale, shift, mean, var: op.BatchNormalization(
-    any_of(op.Conv(x, w, b, _as="conv"), op.ConvTranspose(x, w, b, _as="conv")), scale, shift, mean, var,
+    any_of(op.Conv(x, w, maybe(b), _as="conv"), op.ConvTranspose(x, w, maybe(b), _as="conv")), scale, shift, mean, var,
     _as="norm",
 ))  # fmt: skip
 def conv_batch_norm(rw: Rewriter, m: Match) -> Any:

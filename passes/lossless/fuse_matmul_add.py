@@ -11,7 +11,7 @@ from qcompiler.dtypes import DType
 from qcompiler.ir import Dim, Value
 from qcompiler.passes.lossless.known import broadcasts_into, not_constant
 from qcompiler.pipeline import Pass
-from qcompiler.rewrite import Match, Rewriter, op, rule
+from qcompiler.rewrite import Match, Rewriter, maybe, op, rule
 
 __all__ = ["FuseMatMulAdd"]
 
@@ -32,7 +32,7 @@ def matmul_add(rw: Rewriter, m: Match) -> Any:
     return rw.node("Gemm", m.a, m.b, m.c, name=m.MatMul.name)
 
 
-@rule(lambda a, b, c, d: op.Add(op.Gemm(a, b, c), d))
+@rule(lambda a, b, c, d: op.Add(op.Gemm(a, b, maybe(c)), d))
 def gemm_add(rw: Rewriter, m: Match) -> Any:
     """alpha * a @ b + beta * c + d is Gemm with the bias beta * c + d."""
     gemm = m.Gemm
@@ -49,7 +49,8 @@ def gemm_add(rw: Rewriter, m: Match) -> Any:
             return m.no(why)
         if np.broadcast(m.array("c"), m.array("d")).size > max(m.c.constant.size, m.d.constant.size):
             return m.no("the sum of the biases would be larger than both")
-        made = (beta * m.array("c").astype(np.float64) + m.array("d")).astype(m.d.dtype.numpy)
+        with np.errstate(over="ignore"):
+            made = (beta * m.array("c").astype(np.float64) + m.array("d")).astype(m.d.dtype.numpy)
         if not np.isfinite(made.astype(np.float64)).all():
             return m.no(f"the sum of the biases would leave the range of {m.d.dtype.name.lower()}")
         bias = rw.constant(made, m.c.name)

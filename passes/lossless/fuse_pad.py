@@ -10,12 +10,17 @@ import numpy as np
 from qcompiler.ir import Node
 from qcompiler.passes.lossless.known import computed, listed
 from qcompiler.pipeline import Pass
-from qcompiler.rewrite import Match, Rewriter, op, rule
+from qcompiler.rewrite import Match, Rewriter, maybe, op, rule
 
 __all__ = ["FusePad"]
 
 
-@rule(lambda x, pads, value, axes, w, b: op.Conv(op.Pad(x, pads, value, axes, _shared=True), w, b))
+def _pad(x: Any, pads: Any, value: Any, axes: Any) -> Any:
+    """Attributes before opset 11, inputs since. Others may use it too: for them it stays."""
+    return op.Pad(x, maybe(pads), maybe(value), maybe(axes), _shared=True)
+
+
+@rule(lambda x, pads, value, axes, w, b: op.Conv(_pad(x, pads, value, axes), w, maybe(b)))
 def pad_conv(rw: Rewriter, m: Match) -> Any:
     """A convolution of x with zeros around it pads with zeros itself (ONNX, Conv: attribute ``pads``)."""
     pads = _spatial_pads(m, m.w.rank)
@@ -23,10 +28,11 @@ def pad_conv(rw: Rewriter, m: Match) -> Any:
         return m.no(pads)
     if _value(m) != 0:
         return m.no("it does not pad with zeros")
-    return _padded(rw, m.Conv, (m.x, m.w, m.b), pads, {}) or m.no("the convolution computes its own pads")
+    inputs = (m.x, m.w) if m.b is None else (m.x, m.w, m.b)
+    return _padded(rw, m.Conv, inputs, pads, {}) or m.no("the convolution computes its own pads")
 
 
-@rule(lambda x, pads, value, axes: op.AveragePool(op.Pad(x, pads, value, axes, _shared=True), _as="pool"))
+@rule(lambda x, pads, value, axes: op.AveragePool(_pad(x, pads, value, axes), _as="pool"))
 def pad_average_pool(rw: Rewriter, m: Match) -> Any:
     """An average over zeros around x that counts them (``count_include_pad``), as it counts what Pad put there.
 
@@ -47,7 +53,7 @@ def pad_average_pool(rw: Rewriter, m: Match) -> Any:
     return made or m.no("the pool computes its own pads, or they would be wider than its window")
 
 
-@rule(lambda x, pads, value, axes: op.MaxPool(op.Pad(x, pads, value, axes, _shared=True), _as="pool"))
+@rule(lambda x, pads, value, axes: op.MaxPool(_pad(x, pads, value, axes), _as="pool"))
 def pad_max_pool(rw: Rewriter, m: Match) -> Any:
     """The largest of a window with minus infinity around x, which is how MaxPool pads (ONNX, MaxPool)."""
     if any(value.uses for value in m.pool.outputs[1:]):

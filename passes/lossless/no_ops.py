@@ -8,7 +8,7 @@ import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.passes.lossless.known import broadcasts_into, computed, is_filled, listed
-from qcompiler.rewrite import Match, Rewriter, Rule, any_of, const, op, rule
+from qcompiler.rewrite import Match, Rewriter, Rule, any_of, const, maybe, op, rule
 
 __all__ = ["NO_OPS"]
 
@@ -23,7 +23,7 @@ def identity(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, ratio, training: op.Dropout(x, ratio, training))
+@rule(lambda x, ratio, training: op.Dropout(x, maybe(ratio), maybe(training)))
 def dropout(rw: Rewriter, m: Match) -> Any:
     """Dropout in inference is x (ONNX, Dropout-7 and later: inference unless ``training_mode`` is true)."""
     node = m.Dropout
@@ -61,7 +61,7 @@ def cast_twice(rw: Rewriter, m: Match) -> Any:
     return rw.node("Cast", m.x, **m.outer.attrs)
 
 
-@rule(lambda x, starts, ends, axes, steps: op.Slice(x, starts, ends, axes, steps))
+@rule(lambda x, starts, ends, axes, steps: op.Slice(x, maybe(starts), maybe(ends), maybe(axes), maybe(steps)))
 def full_slice(rw: Rewriter, m: Match) -> Any:
     """Slice from the start to the end of every axis, in steps of one."""
     if computed(m.Slice, 1, 2, 3, 4):
@@ -97,7 +97,7 @@ def tile_once(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, pads, value, axes: op.Pad(x, pads, value, axes))
+@rule(lambda x, pads, value, axes: op.Pad(x, maybe(pads), maybe(value), maybe(axes)))
 def zero_pad(rw: Rewriter, m: Match) -> Any:
     """Pad by nothing, whatever its mode."""
     pads = listed(m.Pad, "pads", 1)
@@ -108,7 +108,7 @@ def zero_pad(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, low, high: op.Clip(x, low, high))
+@rule(lambda x, low, high: op.Clip(x, maybe(low), maybe(high)))
 def unbounded_clip(rw: Rewriter, m: Match) -> Any:
     """Clip without bounds, or with bounds that the largest float32 does not pass (the default before opset 11).
 
@@ -130,7 +130,7 @@ def only_one_input(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, sizes: op.Split(x, sizes))
+@rule(lambda x, sizes: op.Split(x, maybe(sizes)))
 def split_into_one(rw: Rewriter, m: Match) -> Any:
     """Split into a single part."""
     if len(m.Split.outputs) > 1:

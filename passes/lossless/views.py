@@ -12,7 +12,7 @@ import numpy as np
 
 from qcompiler.ir import Node, Value
 from qcompiler.passes.lossless.known import computed, listed, normalized, static_shape
-from qcompiler.rewrite import Match, Rewriter, Rule, any_of, op, rule
+from qcompiler.rewrite import Match, Rewriter, Rule, any_of, maybe, op, rule
 
 __all__ = ["VIEWS"]
 
@@ -42,7 +42,7 @@ def flat_already(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, axes: op.Squeeze(x, axes))
+@rule(lambda x, axes: op.Squeeze(x, maybe(axes)))
 def nothing_to_squeeze(rw: Rewriter, m: Match) -> Any:
     """Squeeze of all axes of size one where there is none."""
     sizes = static_shape(m.x)
@@ -51,25 +51,25 @@ def nothing_to_squeeze(rw: Rewriter, m: Match) -> Any:
     return m.x
 
 
-@rule(lambda x, axes: op.Unsqueeze(x, axes))
+@rule(lambda x, axes: op.Unsqueeze(x, maybe(axes)))
 def nothing_to_unsqueeze(rw: Rewriter, m: Match) -> Any:
     """Unsqueeze at no axis."""
     return m.x if listed(m.Unsqueeze, "axes", 1) == () else m.no("it adds an axis")
 
 
-@rule(lambda x, inner, outer: op.Squeeze(op.Unsqueeze(x, inner, _shared=True), outer))
+@rule(lambda x, inner, outer: op.Squeeze(op.Unsqueeze(x, maybe(inner), _shared=True), maybe(outer)))
 def squeeze_of_unsqueeze(rw: Rewriter, m: Match) -> Any:
     """Squeeze takes away the axes that Unsqueeze added. Both count axes of the tensor in between."""
     return m.x if _same_axes(m.Squeeze, m.Unsqueeze, m.Unsqueeze.output.rank) else m.no("the axes differ, or may")
 
 
-@rule(lambda x, inner, outer: op.Unsqueeze(op.Squeeze(x, inner, _shared=True), outer))
+@rule(lambda x, inner, outer: op.Unsqueeze(op.Squeeze(x, maybe(inner), _shared=True), maybe(outer)))
 def unsqueeze_of_squeeze(rw: Rewriter, m: Match) -> Any:
     """Unsqueeze brings back the axes that Squeeze took away. Both count axes of x."""
     return m.x if _same_axes(m.Squeeze, m.Unsqueeze, m.x.rank) else m.no("the axes differ, or may")
 
 
-@rule(lambda x, a, b: op.Unsqueeze(op.Unsqueeze(x, a, _as="inner"), b, _as="outer"))
+@rule(lambda x, a, b: op.Unsqueeze(op.Unsqueeze(x, maybe(a), _as="inner"), maybe(b), _as="outer"))
 def unsqueeze_twice(rw: Rewriter, m: Match) -> Any:
     """Two Unsqueeze are one: the outer one's axes stand, the inner one's are the first of those left over."""
     inner, outer = listed(m.inner, "axes", 1), listed(m.outer, "axes", 1)
@@ -82,7 +82,7 @@ def unsqueeze_twice(rw: Rewriter, m: Match) -> Any:
     return _with_axes(rw, m.outer, m.x, tuple(sorted((*outer, *_among_the_others(inner, outer)))))
 
 
-@rule(lambda x, a, b: op.Squeeze(op.Squeeze(x, a, _as="inner"), b, _as="outer"))
+@rule(lambda x, a, b: op.Squeeze(op.Squeeze(x, maybe(a), _as="inner"), maybe(b), _as="outer"))
 def squeeze_twice(rw: Rewriter, m: Match) -> Any:
     """Two Squeeze are one: the inner one's axes stand, the outer one's are counted among those left over."""
     inner, outer = listed(m.inner, "axes", 1), listed(m.outer, "axes", 1)
@@ -98,8 +98,8 @@ def squeeze_twice(rw: Rewriter, m: Match) -> Any:
 @rule(lambda x, sizes, shape: op.Reshape(any_of(
     op.Reshape(x, sizes, _as="inner"),
     op.Flatten(x, _as="inner"),
-    op.Squeeze(x, sizes, _as="inner"),
-    op.Unsqueeze(x, sizes, _as="inner"),
+    op.Squeeze(x, maybe(sizes), _as="inner"),
+    op.Unsqueeze(x, maybe(sizes), _as="inner"),
 ), shape, _as="outer"))  # fmt: skip
 def reshape_of_view(rw: Rewriter, m: Match) -> Any:
     """Reshape(view(x), shape) is Reshape(x, shape), where the shape copies no size of what stands in between."""
@@ -115,8 +115,8 @@ def reshape_of_view(rw: Rewriter, m: Match) -> Any:
 
 
 @rule(lambda x, shape, axes: any_of(
-    op.Unsqueeze(op.Reshape(x, shape, _as="inner"), axes, _as="outer"),
-    op.Squeeze(op.Reshape(x, shape, _as="inner"), axes, _as="outer"),
+    op.Unsqueeze(op.Reshape(x, shape, _as="inner"), maybe(axes), _as="outer"),
+    op.Squeeze(op.Reshape(x, shape, _as="inner"), maybe(axes), _as="outer"),
     op.Flatten(op.Reshape(x, shape, _as="inner"), _as="outer"),
 ))  # fmt: skip
 def view_of_reshape(rw: Rewriter, m: Match) -> Any:

@@ -6,12 +6,12 @@ run with its inner tensors, whatever the number of samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from qcompiler.calibrate.histogram import RangeStatistics
-from qcompiler.data import Sample
+from qcompiler.data import InputSpec, Sample
 from qcompiler.errors import CalibrationError, QCompilerError
 from qcompiler.ir import Model, Value, clone_model
 from qcompiler.onnx_io import open_session
@@ -37,21 +37,39 @@ def collect(
     wanted = list(dict.fromkeys(names.values()))
     fed = {spec.name for spec in session.inputs}
     done, failures, reason = 0, 0, ""
+    batched = _is_batched(session.inputs)
     for sample in samples:
-        try:
-            outputs = session.run(sample, [name for name in wanted if name not in fed])
-        except QCompilerError as error:
-            failures, reason = failures + 1, error.what
-            continue
-        for value, name in names.items():
-            array = sample.get(name) if name in fed else outputs[name]
-            if array is not None:
-                found[value].update(np.asarray(array))
-        done += 1
-        progress(done)
+        for row in _rows(sample) if batched else (sample,):
+            try:
+                outputs = session.run(row, [name for name in wanted if name not in fed])
+            except QCompilerError as error:
+                failures, reason = failures + 1, error.what
+                continue
+            for value, name in names.items():
+                array = row.get(name) if name in fed else outputs[name]
+                if array is not None:
+                    found[value].update(np.asarray(array))
+            done += 1
+            progress(done)
     if not done:
         raise CalibrationError(f"none of {failures} samples runs: {reason}" if failures else "there are no samples")
     return found
+
+
+def _is_batched(inputs: Sequence[InputSpec]) -> bool:
+    """True when the first axis of every input is the same symbolic size: rows of one sample are samples of their own."""
+    sizes = {spec.shape[0] if spec.shape else None for spec in inputs}
+    return len(sizes) == 1 and isinstance(next(iter(sizes)), str)
+
+
+def _rows(sample: Sample) -> Iterator[Sample]:
+    """``sample`` in runs of one row, when its inputs agree on how many there are."""
+    counts = {len(array) for array in sample.values()}
+    if len(counts) != 1:
+        yield sample
+        return
+    for index in range(counts.pop()):
+        yield {name: array[index : index + 1] for name, array in sample.items()}
 
 
 def with_outputs(model: Model, values: Iterable[Value]) -> tuple[Model, dict[Value, str]]:

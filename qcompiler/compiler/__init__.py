@@ -1,6 +1,6 @@
 """compile(), and what there is to compile with."""
 
-from qcompiler.compiler.assess import environment, measure, statistics_of
+from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
 from qcompiler.compiler.compile import Result, compile, input_specs
 
@@ -13,6 +13,7 @@ __all__ = [
     "input_specs",
     "measure",
     "passes",
+    "peak_rss",
     "plugin_problems",
     "recipes",
     "statistics_of",

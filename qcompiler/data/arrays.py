@@ -9,6 +9,7 @@ import numpy as np
 from qcompiler.data.dataset import Array, Dataset, InputSpec, Sample
 from qcompiler.data.fit import LABEL, as_fed, check_finite
 from qcompiler.data.layout import Layout, lay_out
+from qcompiler.data.spill import release
 from qcompiler.errors import DataError
 
 __all__ = ["ArrayDataset", "open_arrays"]
@@ -30,6 +31,7 @@ class ArrayDataset(Dataset):
             for index in range(1 if cut.rows is None else layout.runs):
                 start, stop = index * cut.batch, (index + 1) * cut.batch
                 check_finite(spec.name, array if cut.rows is None else array[start:stop], where, first=start)
+                release(array)
             self._arrays[spec.name] = array
 
     def __len__(self) -> int:
@@ -38,7 +40,10 @@ class ArrayDataset(Dataset):
     def sample(self, index: int) -> Sample:
         self._check_index(index)
         cuts = self._layout.cuts
-        return {name: np.array(cuts[name].take(array, index), order="C") for name, array in self._arrays.items()}
+        sample = {name: np.array(cuts[name].take(array, index), order="C") for name, array in self._arrays.items()}
+        for array in self._arrays.values():
+            release(array)
+        return sample
 
 
 def open_arrays(

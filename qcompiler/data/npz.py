@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import math
+import mmap
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from qcompiler.data.arrays import ArrayDataset
 from qcompiler.data.dataset import Array, Dataset, InputSpec, Sample
 from qcompiler.data.fit import LABEL
 from qcompiler.data.layout import Layout, lay_out
+from qcompiler.data.spill import IN_MEMORY, allocate, release
 from qcompiler.errors import DataError
 
 __all__ = ["ArrayHeader", "NpzDataset", "open_npz", "open_npz_folder", "read_array", "read_headers"]
@@ -52,14 +54,17 @@ def read_array(path: Path, name: str, rows: int | None = None) -> Array:
         size = math.prod(shape) * header.dtype.itemsize
         if size > archive.getinfo(f"{name}.npy").file_size:
             raise EOFError(f"'{name}' is shorter than its shape {header.shape} says")
-        data = bytearray(size)  # filled piece by piece, so that the file's bytes are never in memory twice
+        data = allocate(size)  # filled piece by piece, so that the file's bytes are never in memory twice
         for start in range(0, size, _CHUNK):
             stop = min(start + _CHUNK, size)
             piece = stream.read(stop - start)
             if len(piece) < stop - start:
                 raise EOFError(f"'{name}' ends after {start + len(piece)} of {size} bytes")
             data[start:stop] = piece
+            if stop % IN_MEMORY == 0 and isinstance(data, mmap.mmap):
+                data.madvise(mmap.MADV_DONTNEED)  # what is written stays in the file
         array: Array = np.ndarray(shape, header.dtype, buffer=data, order="F" if header.fortran_order else "C")
+        release(array)
         return array if rows is None else array[:rows]
 
 

@@ -160,6 +160,9 @@ def _step(subject: Any, pattern: Any, rest: Goals, root: Node, state: _State, ch
         return _elsewhere(pattern, rest, state, choices)
     value: Value | None = subject
     if isinstance(pattern, Var):
+        if value is None:
+            state.missed("input {} is left out", pattern.name)
+            return False
         return rest if _bind(pattern.name, value, state) else False
     if isinstance(pattern, NodePattern):
         pattern = pattern.first
@@ -209,6 +212,11 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
         if not (wanted(found) if callable(wanted) else _equal(found, wanted)):
             state.missed("attribute {} of {!r} is {}", name, node, found)
             return False
+    if len(node.outputs) < pattern.outputs or (
+        pattern.outputs > 1 and any(value.uses for value in node.outputs[pattern.outputs :])
+    ):
+        state.missed("{!r} has {} outputs", node, len(node.outputs))
+        return False
     patterns, values = pattern.inputs, node.inputs
     tail = patterns[-1] if patterns and isinstance(patterns[-1], Rest) else None
     if tail is not None:
@@ -216,6 +224,8 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
         if len(values) < len(patterns) or not _bind(tail.name, tuple(values[len(patterns) :]), state):
             return False
         values = values[: len(patterns)]
+    while len(values) > len(patterns) and values[-1] is None:
+        values = values[:-1]
     if len(values) > len(patterns):
         state.missed("{!r} has {} inputs", node, len(values))
         return False
@@ -297,8 +307,12 @@ def _absent(pattern: Pattern, state: _State) -> None:
         item = stack.pop()
         if isinstance(item, Var):
             _bind(item.name, None, state)
+        elif isinstance(item, Rest):
+            _bind(item.name, (), state)
         elif isinstance(item, NodePattern):
             stack.extend(item.inputs)
+        elif isinstance(item, AnyOf):
+            stack.extend(item.choices)
         elif isinstance(item, Maybe | Skip | ConstantIs) and item.inner is not None:
             stack.append(item.inner)
 

@@ -56,7 +56,6 @@ def test_an_onnx_ir_model_edited_by_its_own_means(source: onnx.ModelProto, run: 
 def test_what_we_give_out_is_read_by_the_others(source: onnx.ModelProto, run: Run) -> None:
     given = to_proto(load(source))
     for back in (onnx_ir.to_proto(onnx_ir.from_proto(given)), gs.export_onnx(gs.import_onnx(given))):
-        assert difference(load(back), load(source)) == "" or gs.__name__ in type(back).__module__
         np.testing.assert_array_equal(run(back, x=X, c=True)[0], run(source, x=X, c=True)[0])
 
 
