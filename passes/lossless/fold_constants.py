@@ -29,7 +29,7 @@ class FoldConstants(Pass):
     constants that it frees. So an Expand of one number to millions stays, and a Transpose of a weight goes.
 
     Not touched: what may be random, operators with subgraphs or unknown to the table, quantization, results of
-    unknown size, and whatever onnxruntime fails to compute. Linear in the nodes, one session for all of them.
+    unknown size, whatever onnxruntime fails to compute, and functions, whose values have no types. Linear in the nodes.
     """
 
     max_bytes: int = 1 << 26
@@ -40,12 +40,10 @@ class FoldConstants(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         total = 0
         for _ in range(_WAVES):
-            plans = [_Plan(self, model.graph, context)]
-            plans += [_Plan(self, function.graph, context) for function in model.functions.values()]
-            opsets = [model.opsets, *(function.opsets for function in model.functions.values())]
-            changed = sum(plan.carry_out(versions, context) for plan, versions in zip(plans, opsets, strict=True))
+            plan = _Plan(self, model.graph, context)
+            changed = plan.carry_out(model.opsets)
             total += changed
-            if not changed or not any(plan.unclear for plan in plans):
+            if not changed or not plan.unclear:
                 break
             infer_types(model)
         return total
@@ -53,7 +51,7 @@ class FoldConstants(Pass):
 
 @dataclass
 class _Plan:
-    """What is to be folded in one graph and those nested in it.
+    """What is to be folded in a graph and those nested in it.
 
     ``told`` are values that types alone determine, ``folded`` the nodes to compute, in order. ``unclear`` is set when
     some size was not known that may be after this wave.
@@ -79,9 +77,9 @@ class _Plan:
                 self.folded[node] = None
         self._keep_within_bounds()
 
-    def carry_out(self, opsets: Mapping[str, int], context: PassContext) -> int:
+    def carry_out(self, opsets: Mapping[str, int]) -> int:
         """Compute and replace; how many values became constants."""
-        rule = self.limits.name
+        rule, context = self.limits.name, self.context
         wanted = [value for node in self.folded for value in node.outputs if self._leaves(value)]
         results = {value: held for value, held in self.told.items() if self._leaves(value)}
         results |= evaluate(wanted, self.told, opsets)

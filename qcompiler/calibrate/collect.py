@@ -57,7 +57,7 @@ def collect(
 
 
 def _is_batched(inputs: Sequence[InputSpec]) -> bool:
-    """True when the first axis of every input is the same symbolic size: rows of one sample are samples of their own."""
+    """True when the first axis of every input is the same symbolic size, so that its rows are samples."""
     sizes = {spec.shape[0] if spec.shape else None for spec in inputs}
     return len(sizes) == 1 and isinstance(next(iter(sizes)), str)
 

@@ -26,7 +26,7 @@ from qcompiler.search import Choice, Limits, Metric, choose, find_metric
 
 __all__ = ["Result", "compile", "input_specs"]
 
-_PROBES = 32  # calibration samples on which candidates are judged
+_PROBES = 128  # calibration samples on which candidates are judged
 _CHECKED = 2  # samples on which lossless passes are checked
 _TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
 _SLOWER = 0.97  # a lossless model below this fraction of the source's speed is not an improvement

@@ -37,9 +37,9 @@ class QuantSpec:
 class Quantization:
     """What is decided for one value.
 
-    ``low`` and ``high`` are the real range that the integers cover, ``observed`` the least and largest value seen, ``scale`` float32 and ``zero_point`` of ``spec.dtype``; scalars or
-    [channels]. Values of one ``group`` share parameters. ``source`` says where the range came from;
-    ``pinned`` keeps passes from changing it.
+    ``low`` and ``high`` are the real range that the integers cover, ``observed`` the least and largest value seen;
+    ``scale`` is float32 and ``zero_point`` of ``spec.dtype``, scalars or [channels]. Values of one ``group`` share
+    parameters. ``source`` says where the range came from; ``pinned`` keeps passes from changing it.
     """
 
     spec: QuantSpec

@@ -38,7 +38,7 @@ def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Nod
     """Nodes between groups that run on integers too, so that no value has to be made float in between.
 
     ``active`` are the nodes of the chosen groups, ``outputs`` the values they give in integers. A glue node is taken
-    when everything it reads is there in integers and what it gives goes into integers again.
+    when everything it reads is there in integers, and what it gives goes into integers again.
     """
     there = set(outputs)
     candidates: list[Node] = []
@@ -53,7 +53,8 @@ def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Nod
     for node in reversed(candidates):
         value = node.output
         users = value.users()
-        if users and not value.output_uses and all(user in active or user in kept for user in users):
+        onward = users and not value.output_uses and all(user in active or user in kept for user in users)
+        if onward:
             kept.add(node)
     return [node for node in candidates if node in kept]
 

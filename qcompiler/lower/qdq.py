@@ -97,6 +97,13 @@ class _Emitter:
                 quant = found.get(source, source.quant)
                 if quant is not None:
                     found[node.output] = quant
+        for node in reversed(self.glue):
+            quant = found.get(node.output, node.output.quant)
+            if node.is_op("Concat") and quant is not None:
+                # Parts that nobody else reads take the scale of the whole: joining them is copying then.
+                for value in node.inputs:
+                    if value is not None and len(value.uses) == 1 and value not in found:
+                        found[value] = quant
         return _Ranges(found)
 
     def _relu_follows(self, node: Node) -> bool:

@@ -24,6 +24,7 @@ from qcompiler.ir import (
     Type,
     Value,
 )
+from qcompiler.ops import info
 
 __all__ = ["Store", "from_tensor", "from_type", "to_proto"]
 
@@ -51,7 +52,7 @@ def to_proto(model: Model, *, store: Store | None = None, names: dict[Value, str
     for domain, version in model.opsets.items():
         proto.opset_import.add(domain=domain, version=version)
     _properties(proto.metadata_props, model.metadata)
-    _Exporter(store, {} if names is None else names).graph(model.graph, proto.graph)
+    _Exporter(store, {} if names is None else names, model.opsets).graph(model.graph, proto.graph)
     for function in model.functions.values():
         _function(function, proto.functions.add())
     for field, items in model.carried.items():
@@ -63,9 +64,10 @@ def to_proto(model: Model, *, store: Store | None = None, names: dict[Value, str
 class _Exporter:
     """One namespace: a graph and everything nested in it, or a function's body."""
 
-    def __init__(self, store: Store | None, names: dict[Value, str]) -> None:
+    def __init__(self, store: Store | None, names: dict[Value, str], opsets: dict[str, int]) -> None:
         self.store = store
         self.names = names
+        self.opsets = opsets
         self.taken: set[str] = set(names.values())
 
     def reserve(self, values: Iterable[Value]) -> None:
@@ -89,6 +91,18 @@ class _Exporter:
             self.names[value] = found
             self.taken.add(found)
         return found
+
+    def left_out(self, value: Value) -> bool:
+        """True for an output that nobody asks for, where its operator can do without or is not known to us."""
+        node = value.producer
+        if value.name or value.uses or node is None:
+            return False
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.opsets.get(node.domain, 1), node.domain)
+        except onnx.defs.SchemaError:
+            return True
+        formal = schema.outputs[min(value.index, len(schema.outputs) - 1)]
+        return bool(formal.option == onnx.defs.OpSchema.FormalParameterOption.Optional)
 
     def graph(self, graph: Graph, proto: onnx.GraphProto) -> None:
         _fill(proto, name=graph.name or "graph", doc_string=graph.doc)
@@ -121,8 +135,10 @@ class _Exporter:
         proto.op_type = node.op_type
         _fill(proto, domain=node.domain, overload=node.overload, name=node.name, doc_string=node.doc)
         proto.input.extend([self.name(value) for value in node.inputs])
-        proto.output.extend([self.name(value) if value.name or value.uses else "" for value in node.outputs])
-        while proto.output and not proto.output[-1] and len(proto.output) > 1:
+        known = info(node)
+        every = known is not None and known.variadic_outputs
+        proto.output.extend(["" if not every and self.left_out(value) else self.name(value) for value in node.outputs])
+        while known is not None and len(proto.output) > 1 and not proto.output[-1]:
             proto.output.pop()
         for name, attr in node.attrs.items():
             self.attribute(name, attr, proto.attribute.add())
@@ -204,7 +220,7 @@ class _Exporter:
 
 
 def _function(function: Function, proto: onnx.FunctionProto) -> None:
-    exporter = _Exporter(None, {})
+    exporter = _Exporter(None, {}, function.opsets)
     _fill(proto, name=function.name, domain=function.domain, overload=function.overload, doc_string=function.doc)
     graph = function.graph
     exporter.reserve((*graph.inputs, *graph.outputs))

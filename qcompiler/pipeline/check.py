@@ -18,8 +18,9 @@ TOLERANCE = {DType.DOUBLE: 1e-7, DType.FLOAT: 1e-4, DType.FLOAT16: 1e-2, DType.B
 """Largest difference that counts as equal, relative to the largest magnitude of the output."""
 
 _FLOOR = 4e-3
-"""Magnitude below which an output is not judged by its own size: a sigmoid far out gives 1e-8, of which no digit is
-right, and onnxruntime's own fusions change all of them. Times the tolerance it is a few units in the last place of 1."""
+"""Magnitude below which an output is not judged by its own size: a sigmoid far out gives 1e-8, of which no digit
+is right, and onnxruntime's own fusions change all of them. Times the tolerance it is a few units in the last place
+of 1."""
 
 
 class Reference:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from qcompiler.errors import PassError
-from qcompiler.ir import Model, Node, Value
+from qcompiler.ir import Model, Node, Value, dependencies
 from qcompiler.rewrite.edit import can_replace, erase_dead, replace_value
 from qcompiler.rewrite.matcher import Match, Refusal, match
 from qcompiler.rewrite.rule import Rewriter, Rule
@@ -16,6 +17,7 @@ from qcompiler.rewrite.trace import Rewrite, Trace, label
 
 __all__ = ["RuleError", "apply_rules"]
 
+_MANY = 64  # of the users of one value, a pattern of several outputs may have to look at each for each
 _FEW = 8  # a value with more uses than this cannot be the inner value of a pattern, so losing one opens no match
 Permit = Callable[[str, Node], bool]
 
@@ -64,6 +66,8 @@ class _Driver:
         self.index: dict[tuple[str, str], list[Rule]] = {}
         self.required = {rule: rule.required() for rule in rules}
         self.reach = max((rule.depth() for rule in rules), default=1)
+        self.paired = any(len(rule.outputs) > 1 for rule in rules)
+        self.few = None if any(rule.shares() for rule in rules) else _FEW
         for rule in rules:
             for root in rule.roots():
                 self.index.setdefault(root, []).append(rule)
@@ -103,40 +107,37 @@ class _Driver:
                 self.trace.missed(rule.name, root, reason, depth)
             return False
         olds = found.outputs(rule.outputs)
+        if not any(value.uses for value in olds):
+            return False
         anchor = root
         for value in olds:
             if value.producer is not None and value.producer.before(anchor):
                 anchor = value.producer
-        if anchor is not root or len({value.producer for value in olds}) > 1:
-            late = _late_input(found, anchor)
-            if late is not None:
-                self.trace.missed(rule.name, root, f"{late!r} is computed after {anchor!r}", len(found.nodes))
-                return False
         rewriter = Rewriter(anchor)
         try:
             result = rule.rewrite(rewriter, found)
-            reason = self._objection(rule, rewriter, result, olds, root)
+            news: tuple[Any, ...] = result if isinstance(result, tuple) else (result,)
+            objection = self._objection(rule, rewriter, news, olds, root)
         except Exception as error:
             rewriter.undo()
             raise RuleError(
                 f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name
             ) from error
-        if reason is not None:
+        if objection is not None:
             rewriter.undo()
-            self.trace.missed(rule.name, root, reason, len(found.nodes))
+            self.trace.missed(rule.name, root, objection, len(found.nodes))
             return False
-        self._apply(rule, rewriter, found, olds, result if isinstance(result, tuple) else (result,))  # type: ignore[arg-type]
+        self._apply(rule, rewriter, found, olds, news)
         return True
 
     def _objection(
-        self, rule: Rule, rewriter: Rewriter, result: object, olds: tuple[Value, ...], root: Node
+        self, rule: Rule, rewriter: Rewriter, news: tuple[Any, ...], olds: tuple[Value, ...], root: Node
     ) -> str | None:
-        """Why ``result`` cannot be used, or None."""
-        if result is None:
+        """Why ``news``, the result of the rule, cannot be used, or None."""
+        if news == (None,):
             return "the rule made nothing"
-        if isinstance(result, Refusal):
-            return result.reason
-        news = result if isinstance(result, tuple) else (result,)
+        if isinstance(news[0] if news else None, Refusal):
+            return str(news[0].reason)
         if len(news) != len(olds) or not all(isinstance(value, Value) for value in news):
             raise TypeError(f"it returned {len(news)} results for a pattern of {len(olds)} outputs")
         for old, new in zip(olds, news, strict=True):
@@ -146,6 +147,9 @@ class _Driver:
                 raise TypeError(f"{old!r} is {old.dtype.name} and its replacement {new.dtype.name}")
             if root.is_op("Identity") and not can_replace(old, new):
                 return "an output of the graph must keep its name"
+        late = _late_value(rewriter, news)
+        if late is not None:
+            return f"{late!r} is computed after {rewriter.anchor!r}"
         if self.permit is not None and not self.permit(rule.name, root):
             return "held back"
         return None
@@ -159,31 +163,38 @@ class _Driver:
         for i, node in enumerate(created):
             if not node.name:
                 node.name = stem if i == len(created) - 1 else f"{stem}/{node.op_type}_{i}"
-        touched: dict[Value, None] = {}
+        changed: dict[Node, None] = {}
         for old, new in zip(olds, news, strict=True):
+            changed.update(dict.fromkeys(old.users()))
             holder = replace_value(old, new)
             if holder is not None:
                 created.append(holder)
-            touched[new] = None
+        matched = {*found.nodes, *created}
         removed: list[Node] = []
-        lost = erase_dead([*found.nodes, *created], removed)
-        touched.update(dict.fromkeys(value for value in lost if len(value.uses) <= _FEW))
+        for value in erase_dead([*found.nodes, *created], removed, matched):
+            if len(value.uses) <= _FEW:
+                changed.update(dict.fromkeys(value.users()))
         for value in rewriter.constants:
             if not value.uses:
                 rewriter.graph.remove_constant(value)
-        self.population.update((node.domain, node.op_type) for node in created)
-        self.population.subtract((node.domain, node.op_type) for node in removed)
+        self.population.update((node.domain, node.op_type) for node in _with_inner(created))
+        self.population.subtract((node.domain, node.op_type) for node in _with_inner(removed))
         self.trace.rewrites.append(Rewrite(rule.name, nodes_in, tuple(label(node) for node in created if node.graph)))
         self._spend(rule, found.root, len(created) - len(removed))
-        self._enqueue(created)
-        self._requeue(list(touched))
+        self._enqueue(_with_inner(created))
+        self._requeue([*changed, *(node for node in created if node.graph is not None)])
 
-    def _requeue(self, level: list[Value]) -> None:
-        """Whatever a pattern of our depth could reach from a changed value goes back on the list."""
+    def _requeue(self, level: list[Node]) -> None:
+        """The nodes of ``level`` changed: those at which a pattern that reaches them may start go back on the list."""
         for _ in range(self.reach):
-            users = list(dict.fromkeys(user for value in level for user in value.users()))
-            self._enqueue(users)
-            level = [value for user in users for value in user.outputs if len(value.uses) <= _FEW]
+            if self.paired:  # a pattern of several outputs starts at one user of a value and goes on at another
+                inputs = dict.fromkeys(value for node in level for value in node.inputs if value is not None)
+                siblings = (user for value in inputs if len(value.uses) <= _MANY for user in value.users())
+                level = list(dict.fromkeys((*level, *siblings)))
+            self._enqueue(level)
+            values = (value for node in level for value in node.outputs)
+            reached = (value for value in values if self.few is None or len(value.uses) <= self.few)
+            level = list(dict.fromkeys(user for value in reached for user in value.users()))
 
     def _spend(self, rule: Rule, root: Node, growth: int) -> None:
         self.recent.append(rule.name)
@@ -199,11 +210,19 @@ class _Driver:
             )
 
 
-def _late_input(found: Match, anchor: Node) -> Value | None:
-    """A bound value that is computed behind ``anchor``, so that nothing put there could use it."""
-    for bound in found.bindings.values():
-        for value in bound if isinstance(bound, tuple) else (bound,):
-            node = value.producer if value is not None else None
-            if node is not None and node.graph is anchor.graph and not node.before(anchor):
-                return value  # type: ignore[no-any-return]
+def _late_value(rewriter: Rewriter, news: tuple[Value, ...]) -> Value | None:
+    """A value that the new nodes take, or that the rule gives, although it is computed only behind the anchor."""
+    anchor, made = rewriter.anchor, set(rewriter.created)
+    taken = [value for node in rewriter.created for value in dependencies(node)]
+    for value in (*taken, *(value for value in news if value.producer is not anchor)):
+        maker = value.producer
+        if maker is not None and maker.graph is anchor.graph and maker not in made and not maker.before(anchor):
+            return value
     return None
+
+
+def _with_inner(nodes: Iterable[Node]) -> Iterator[Node]:
+    for node in nodes:
+        yield node
+        for graph in node.subgraphs():
+            yield from graph.all_nodes()

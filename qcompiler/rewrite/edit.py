@@ -3,7 +3,7 @@ graph outputs keep their names, a dead node lets go of what it took, nothing wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from qcompiler.ir import Graph, Node, Value
 from qcompiler.ops import is_pure
@@ -40,6 +40,7 @@ def replace_value(old: Value, new: Value) -> Node | None:
             new = holder.output
         new.name, old.name = old.name, ""
         new.doc = new.doc or old.doc
+        new.metadata = old.metadata | new.metadata
         new.type = old.type if old.type is not None else new.type
     elif not new.name:
         new.name, old.name = old.name, ""
@@ -49,17 +50,20 @@ def replace_value(old: Value, new: Value) -> Node | None:
     return holder
 
 
-def erase_dead(nodes: Iterable[Node], removed: list[Node] | None = None) -> list[Value]:
+def erase_dead(nodes: Iterable[Node], removed: list[Node] | None = None, matched: Collection[Node] = ()) -> list[Value]:
     """Remove those of ``nodes`` that nobody uses, and whatever dies with them, constants included.
 
     ``removed`` receives the nodes that went. Returns the values that lost a use and live on.
-    Linear in what is removed. A node that is not pure stays.
+    Linear in what is removed. A node that is not pure stays, unless it is one of ``matched``: whoever replaces a
+    node by name knows what it does.
     """
     touched: dict[Value, None] = {}
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node.graph is None or any(value.uses for value in node.outputs) or not is_pure(node):
+        if node.graph is None or any(value.uses for value in node.outputs):
+            continue
+        if node not in matched and not is_pure(node):
             continue
         inputs = dict.fromkeys(value for value in node.inputs if value is not None)
         for graph in node.subgraphs():

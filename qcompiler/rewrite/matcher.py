@@ -264,7 +264,7 @@ def _elsewhere(pattern: Pattern, rest: Goals, state: _State, choices: Any) -> An
     """A further output of the pattern: an output of a matched node, or found through the users of a bound value."""
     node_pattern = pattern.node if isinstance(pattern, Output) else pattern
     if not isinstance(node_pattern, NodePattern):
-        raise TypeError("only the first output of a pattern may have alternatives")
+        raise TypeError(f"{pattern!r} describes no node")
     if node_pattern in state.nodes:
         return rest
     for item in node_pattern.inputs:

@@ -19,6 +19,9 @@ __all__ = ["AnyOf", "ConstantIs", "Maybe", "NodePattern", "Output", "Pattern", "
            "maybe", "op", "parse", "rest", "skip"]  # fmt: skip
 
 
+_TAKEN = {"all_constant", "array", "bindings", "has", "no", "nodes", "outputs", "root"}  # by a match
+
+
 @dataclass(frozen=True, eq=False)
 class Pattern:
     """Anything that can stand where a value is expected."""
@@ -164,9 +167,17 @@ def parse(expression: Callable[..., Any]) -> tuple[Pattern, ...]:
 
     Raises UsageError when it returns anything but node patterns: a rule has to start at a node.
     """
-    made = expression(*(Var(name) for name in inspect.signature(expression).parameters))
+    names = list(inspect.signature(expression).parameters)
+    for name in names:
+        if name in _TAKEN:
+            raise UsageError(
+                f"'{name}' cannot be a binding: a match has a method of that name", hint="call it otherwise"
+            )
+    made = expression(*(Var(name) for name in names))
     outputs = tuple(made) if isinstance(made, tuple) else (made,)
     lifted = tuple(_lift(item) for item in outputs)
+    if any(isinstance(item, AnyOf) for item in lifted[1:]):
+        raise UsageError("only the first output of a pattern may have alternatives", hint="write two rules")
     for item in lifted:
         for choice in item.choices if isinstance(item, AnyOf) else (item,):
             if not isinstance(choice, NodePattern | Output):

@@ -107,6 +107,23 @@ class Rule:
                 stack.append(item.inner)
         return found
 
+    def shares(self) -> bool:
+        """True when an inner value may have users outside of the match, any number of them."""
+        stack: list[Any] = list(self.outputs)
+        while stack:
+            item = stack.pop()
+            if isinstance(item, Output):
+                item = item.node
+            if isinstance(item, NodePattern):
+                if item.shared:
+                    return True
+                stack.extend(item.inputs)
+            elif isinstance(item, AnyOf):
+                stack.extend(item.choices)
+            elif isinstance(item, Maybe | Skip):
+                stack.append(item.inner)
+        return False
+
     def depth(self) -> int:
         """Longest path of nodes in the pattern."""
         deepest = 0

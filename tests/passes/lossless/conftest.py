@@ -1,5 +1,6 @@
 """A model in onnx's text form through passes: what became of it, and the numbers before and after."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class Done:
 
     @property
     def nodes(self) -> list[str]:
-        return [line.strip() for line in self.text.splitlines() if "(" in line and " = " in line]
+        return [line.strip() for line in self.text.splitlines() if re.match(r" +[^ (]\S*(, \S+)* = [\w:.]+\(", line)]
 
     @property
     def ops(self) -> list[str]:
@@ -72,6 +73,18 @@ def assert_same_numbers(source: Model, model: Model, feeds: dict[str, Array]) ->
 
 
 Rewrite = Callable[..., Done]
+
+
+@pytest.fixture(scope="session")
+def same_numbers() -> Callable[[Model, Model, dict[str, Array]], None]:
+    """same_numbers(before, after, feeds)"""
+    return assert_same_numbers
+
+
+@pytest.fixture(scope="session")
+def feeds_for() -> Callable[..., dict[str, Array]]:
+    """feeds_for(model, sizes of symbolic axes, seed)"""
+    return random_feeds
 
 
 @pytest.fixture(scope="session")

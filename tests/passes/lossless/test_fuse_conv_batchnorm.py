@@ -127,7 +127,7 @@ def test_refused(rewrite: Callable[..., Any], reason: str) -> None:
         ("y = BatchNormalization<epsilon = 0.0>(t, s, h, m, v)",
          "y, rm, rv = BatchNormalization<training_mode = 1>(t, s, h, m, v) q = Neg(rm)", 17, "by the statistics of the batch"),
         ("y = BatchNormalization<epsilon = 0.0>(t, s, h, m, v)",
-         "y, rm, rv = BatchNormalization(t, s, h, m, v) q = Neg(rm)", 9, "its statistics are used"),
+         "y, rm, rv, sm, sv = BatchNormalization(t, s, h, m, v) q = Neg(rm)", 9, "its statistics are used"),
     ],
 )  # fmt: skip
 def test_training_and_other_forms(rewrite: Callable[..., Any], old: str, new: str, opset: int, reason: str) -> None:
