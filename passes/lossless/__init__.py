@@ -31,6 +31,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FreezeInitializers,
     RemoveDeadCode,
     ShareEqualWeights,
+    Simplify,
     MergeCommonSubexpressions,
     FoldConstants,
     # Shapes are known now, and nothing is left between the operators that belong together.
