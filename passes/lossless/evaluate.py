@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, tensor
 from qcompiler.onnx_io import open_session
+from qcompiler.passes.lossless.fold_cost import value_bytes
 
 __all__ = ["Elements", "evaluate"]
 
 Elements = Mapping[Value, Tensor]
 """Values whose elements are known."""
 
-_AT_ONCE = 256  # values computed in one run
+_AT_ONCE = 256  # values computed in one run,
+_BYTES_AT_ONCE = 1 << 28  # unless they take more than this together
 _FAILURES = 64  # runs that may fail in search of the nodes that cannot be run, before the rest is given up
 
 
@@ -28,7 +30,7 @@ def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]
     """
     found: dict[Value, Tensor] = {}
     # onnxruntime's time to load grows faster than the number of outputs; what one run found the next one starts from.
-    waiting = [list(values[start : start + _AT_ONCE]) for start in range(0, len(values), _AT_ONCE)][::-1]
+    waiting = list(_portions(values))[::-1]
     failures = 0
     while waiting and failures < _FAILURES:
         some = waiting.pop()
@@ -43,6 +45,20 @@ def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]
             continue
         found |= {value: tensor(np.asarray(array)) for value, array in zip(some, outputs.values(), strict=True)}
     return found
+
+
+def _portions(values: Iterable[Value]) -> Iterator[list[Value]]:
+    """``values`` in order, as many at once as fit into one run."""
+    some: list[Value] = []
+    size = 0
+    for value in values:
+        if some and (len(some) == _AT_ONCE or size > _BYTES_AT_ONCE):
+            yield some
+            some, size = [], 0
+        some.append(value)
+        size += value_bytes(value) or 0
+    if some:
+        yield some
 
 
 def _model(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]) -> Model:

@@ -32,7 +32,7 @@ class FoldConstants(Pass):
     unknown size, whatever onnxruntime fails to compute, and functions, whose values have no types. Linear in the nodes.
     """
 
-    max_bytes: int = 1 << 26
+    max_bytes: int = 1 << 28
     max_work: int = 1 << 27
     allowance: int = 1024
     lossless: ClassVar[bool] = True
@@ -110,6 +110,8 @@ class _Plan:
             why = f"its result of {size} bytes is over the limit"
         elif effort > self.limits.max_work:
             why = f"it is too much work (about {effort} steps)"
+        elif sum(value.is_output for value in node.outputs) > 1:
+            why = "each of its results is an output of the graph and would need a node to name it"
         else:
             # An Identity that gives an output its name is as cheap as that can be.
             return not (node.is_op("Identity") and node.output.output_uses)

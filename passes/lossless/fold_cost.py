@@ -17,7 +17,7 @@ _NEVER = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Dropou
 _UNCLEAR = {
     "AffineGrid", "Attention", "Col2Im", "DFT", "DeformConv", "Det", "Einsum", "FlexAttention", "GRU", "GridSample",
     "ImageDecoder", "LSTM", "LinearAttention", "MaxRoiPool", "MelWeightMatrix", "NonMaxSuppression", "QLinearConv",
-    "QLinearMatMul", "RNN", "RoiAlign", "STFT", "TfIdfVectorizer", "Unique",
+    "QLinearMatMul", "RNN", "RoiAlign", "STFT", "TfIdfVectorizer", "TopK", "Unique",
 }  # fmt: skip
 _SMALL = 1 << 12  # elements in and out up to which even those are done at once
 _PLAIN = {  # what onnxruntime takes and gives as numpy arrays

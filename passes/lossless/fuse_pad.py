@@ -86,8 +86,6 @@ def _spatial_pads(m: Match, rank: int | None) -> tuple[int, ...] | str:
         for i, axis in enumerate(axes):
             begins[axis], ends[axis] = given[i], given[half + i]
         given = (*begins, *ends)
-    if len(given) != 2 * rank:
-        return "it pads another number of axes"
     if any(given[axis] or given[rank + axis] for axis in (0, 1)):
         return "it pads the batch or the channels"
     if min(given) < 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 
 import click
@@ -83,6 +85,7 @@ def compile(
             progress=progress,
         )
         progress("writing the result")
+        made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
         made.save(folder)
     for text in made.report["warnings"]:
         warn(text)

@@ -162,6 +162,8 @@ def compile(
         threads,
     )  # fmt: skip
     result = _run(job, dataset.description, seed)
+    if isinstance(data, str | Path):
+        result.report["data"] = str(data)
     result.report["seconds"] = time.perf_counter() - started
     if strict:
         failed = [gate for gate in result.report["gates"] if not gate["passed"]]

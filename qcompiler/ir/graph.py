@@ -412,7 +412,11 @@ class Graph:
         self._count -= 1
 
     def _label(self, node: Node) -> None:
-        """Give ``node`` a number between its neighbours'; number everyone anew when there is none left."""
+        """Give ``node`` a number between its neighbours'.
+
+        When there is none left, as many followers as it takes to make room are numbered anew: O(log n) amortized
+        (Dietz and Sleator, 1987).
+        """
         low = node._prev._order if node._prev is not None else None
         high = node._next._order if node._next is not None else None
         if high is None:
@@ -422,8 +426,13 @@ class Graph:
         elif high - low > 1:
             node._order = (low + high) // 2
         else:
-            for i, each in enumerate(self):
-                each._order = i * _GAP
+            crowd, right = [node], node._next
+            while right is not None and right._order - low <= len(crowd) ** 2:
+                crowd.append(right)
+                right = right._next
+            room = (right._order if right is not None else low + (len(crowd) + 1) * _GAP) - low
+            for i, each in enumerate(crowd, 1):
+                each._order = low + room * i // (len(crowd) + 1)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name} of {self._count} nodes>"

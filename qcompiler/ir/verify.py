@@ -37,6 +37,10 @@ def surroundings(node: Node, count: int = 10) -> str:
     return "\n".join(("-> " if each is node else "   ") + format_node(each) for each in nodes)
 
 
+Standing = dict[Graph, tuple[Value, ...]]
+"""The graphs that belong to the model, with their outputs."""
+
+
 class _Scope:
     """A graph on the way down: the nodes yet to come, the node in hand and its subgraphs, what is in scope by it."""
 
@@ -51,7 +55,7 @@ class _Scope:
 
 
 def _verify_scope(top: Graph) -> None:
-    standing = set(top.all_graphs())
+    standing = {graph: graph.outputs for graph in top.all_graphs()}
     defined: set[Value] = set()
     stack = [_enter(top, defined, standing)]
     while stack:
@@ -73,7 +77,7 @@ def _verify_scope(top: Graph) -> None:
             stack.pop()
 
 
-def _enter(graph: Graph, defined: set[Value], standing: set[Graph]) -> _Scope:
+def _enter(graph: Graph, defined: set[Value], standing: Standing) -> _Scope:
     scope = _Scope(graph)
     for value in scope.mine:
         if value.graph is not graph:
@@ -100,7 +104,7 @@ def _verify_outputs(graph: Graph, defined: set[Value]) -> None:
             raise VerifyError(f"output {position} of graph '{graph.name}' is no use of {value!r}")
 
 
-def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[Value], standing: set[Graph]) -> None:
+def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[Value], standing: Standing) -> None:
     def fail(what: str) -> VerifyError:
         return VerifyError(f"{node!r} {what} in graph '{graph.name}':\n{surroundings(node)}".replace("\n", " | "))
 
@@ -125,12 +129,13 @@ def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[V
             raise fail(f"gives {value!r}, which {stray}")
 
 
-def _stray_use(value: Value, standing: set[Graph]) -> str:
+def _stray_use(value: Value, standing: Standing) -> str:
     """What is wrong with the uses that ``value`` lists, in words; empty when each of them is there."""
     given = 0
     for user, place in value.uses:
-        taken, home = (user.inputs, user.graph) if isinstance(user, Node) else (user.outputs, user)
-        if home not in standing or place >= len(taken) or taken[place] is not value:
+        taken = user.inputs if isinstance(user, Node) else standing.get(user, ())
+        stands = not isinstance(user, Node) or user.graph in standing
+        if not stands or place >= len(taken) or taken[place] is not value:
             return f"lists a use by {user!r} that is not there"
         given += isinstance(user, Graph)
     return "" if given == value.output_uses else f"is an output {given} times and counts {value.output_uses}"

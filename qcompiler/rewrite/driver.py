@@ -101,7 +101,10 @@ class _Driver:
     def _try(self, rule: Rule, root: Node) -> bool:
         """Match and rewrite; True when the graph changed."""
         missed: list[tuple[int, str]] | None = [] if self.trace.explain else None
-        found = match(rule.outputs, root, missed)
+        try:
+            found = match(rule.outputs, root, missed)
+        except Exception as error:  # a predicate is the rule's own code
+            raise _raised(rule, root, error) from error
         if found is None:
             for depth, reason in missed or ():
                 self.trace.missed(rule.name, root, reason, depth)
@@ -120,9 +123,7 @@ class _Driver:
             objection = self._objection(rule, rewriter, news, olds, root)
         except Exception as error:
             rewriter.undo()
-            raise RuleError(
-                f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name
-            ) from error
+            raise _raised(rule, root, error) from error
         if objection is not None:
             rewriter.undo()
             self.trace.missed(rule.name, root, objection, len(found.nodes))
@@ -208,6 +209,10 @@ class _Driver:
                 rule.name,
                 hint=f"leave out '{rule.name}'",
             )
+
+
+def _raised(rule: Rule, root: Node, error: Exception) -> RuleError:
+    return RuleError(f"rule '{rule.name}' raised {type(error).__name__} at {root!r}: {error}", rule.name)
 
 
 def _late_value(rewriter: Rewriter, news: tuple[Value, ...]) -> Value | None:

@@ -337,7 +337,12 @@ def _is_number(held: Tensor, number: float) -> bool:
         return False
     if held.size > 1 << 16:
         return False  # nobody writes a large constant of one number, and reading it would cost
-    return bool(np.all(held.numpy() == np.asarray(number).astype(held.dtype.numpy)))
+    if held.dtype.is_integer and not number.is_integer():
+        return False
+    with np.errstate(all="ignore"):
+        said = np.asarray(number).astype(held.dtype.numpy)
+        close = abs(float(said) - number) <= 0.1 * abs(number)  # else the type cannot say it at all
+    return close and bool(np.all(held.numpy() == said))
 
 
 def _plausible(pattern: Pattern, value: Value | None, state: _State) -> bool:
@@ -392,7 +397,7 @@ def _node_pattern(pattern: Pattern) -> NodePattern:
 
 def _equal(found: Any, wanted: Any) -> bool:
     if isinstance(found, tuple) and isinstance(wanted, list | tuple):
-        return found == tuple(wanted)
-    if isinstance(wanted, float) and found is not None:
+        return len(found) == len(wanted) and all(_equal(a, b) for a, b in zip(found, wanted, strict=True))
+    if isinstance(wanted, float) and isinstance(found, int | float):
         return bool(abs(found - wanted) <= 1e-6 * max(1.0, abs(wanted)))
     return bool(found == wanted)

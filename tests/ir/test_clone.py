@@ -29,7 +29,7 @@ g (float[2] x, bool c) => (float[2] y, float[2] z) <float[2] w = {1, 2}> {
   z = local.F <n = 1> (w)
 }
 <domain: "local", opset_import: ["": 20]> F <n> (p) => (q) { k = Constant <value_float = 2.0> () s = Mul(p, k) q = Softmax <axis: int = @n> (s) }
-"""  # noqa: E501
+"""
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_two_nodes_are_not_one_node_whoever_comes_first(read: Read) -> None:
     one = "g () => (float[2] y) { a = RandomNormal <shape = [2]> () y = Sub(a, a) }"
     two = "g () => (float[2] y) { a = RandomNormal <shape = [2]> () b = RandomNormal <shape = [2]> () y = Sub(a, b) }"
     split = "g (float[2] x) => (float[1] y) { a, b = Split <num_outputs = 2> (x) y = Sub(a, b) }"
-    twice = "g (float[2] x) => (float[1] y) { a, c = Split <num_outputs = 2> (x) d, b = Split <num_outputs = 2> (x) y = Sub(a, b) }"  # noqa: E501
+    twice = "g (float[2] x) => (float[1] y) { a, c = Split <num_outputs = 2> (x) d, b = Split <num_outputs = 2> (x) y = Sub(a, b) }"
     for left, right in ((one, two), (two, one), (split, twice), (twice, split)):
         assert "stands for both" in difference(read(left), read(right))
 

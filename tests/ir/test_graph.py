@@ -1,5 +1,6 @@
 """One write path: uses mirror inputs and outputs whatever is done to a graph, and iterating survives it."""
 
+import random
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -165,13 +166,16 @@ def test_iteration_backwards_steps_over_what_is_removed_under_it(gone: list[int]
     assert seen == [nodes[4], *(nodes[i] for i in (3, 2, 1, 0) if i not in gone)]
 
 
-@pytest.mark.parametrize("where", ["before", "after", "front"])
+@pytest.mark.parametrize("where", ["before", "after", "front", "anywhere near"])
 def test_order_holds_under_many_insertions_at_one_place(where: str) -> None:
     graph, (a, b) = nodes_of(2)
+    choice = random.Random(0).choice
     for _ in range(3000):
         node = Node("New", outputs=0)
         if where == "before":
             graph.insert_before(b, node)
+        elif where == "anywhere near":
+            a = graph.insert_after(choice([a, a, b]), node)
         else:
             graph.insert_after(a if where == "after" else None, node)
     nodes = list(graph)

@@ -73,7 +73,9 @@ def outputs(model: onnx.ModelProto, case: Any) -> list[Any]:
     feeds = {name: value_of(item, elements[name]) for name, item in zip(elements, given, strict=False)}
     if not OPAQUE.intersection([*elements.values(), *(info.type.tensor_type.elem_type for info in model.graph.output)]):
         return [plain(each) for each in session.run(None, feeds)]
-    values = {name: ort.OrtValue.ortvalue_from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in feeds.items()}
+    values = {
+        name: ort.OrtValue.ortvalue_from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in feeds.items()
+    }
     return [plain(each) for each in session.run_with_ort_values([info.name for info in model.graph.output], values)]
 
 

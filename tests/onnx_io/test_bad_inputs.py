@@ -105,7 +105,7 @@ g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}, int8[3] k = {1, 2, 
   y = If(c) <then_branch = t () => (float[2] p) { p = local.F <n = 0> (a) }, else_branch = e () => (float[2] q) { q = Neg(a) }>
 }
 <domain: "local", opset_import: ["": 20]> F <n> (p) => (q) { q = Softmax <axis: int = @n> (p) }
-""").SerializeToString()  # noqa: E501
+""").SerializeToString()
 
 
 @settings(max_examples=400)

@@ -154,7 +154,9 @@ def test_a_tensor_without_a_length_ends_where_its_elements_do(path: Path, model:
 def test_a_large_model_is_imported_without_reading_its_weights(tmp_path: Path) -> None:
     size = 300 << 20
     graph = Graph("g")
-    graph.add_output(graph.append(Node("Identity", [graph.add_constant(tensor(np.zeros(300, np.float32)), "w")])).output)
+    graph.add_output(
+        graph.append(Node("Identity", [graph.add_constant(tensor(np.zeros(300, np.float32)), "w")])).output
+    )
     graph.outputs[0].name, graph.outputs[0].type = "y", TensorType(DType.FLOAT, (size // 4,))
     save(Model(graph, {"": 20}), tmp_path / "m.onnx", external_data=True)
     with (tmp_path / "m.onnx.data").open("r+b") as file:
@@ -175,7 +177,9 @@ value, = model.graph.constants
 print(float(value.constant.numpy()[-1]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "m.onnx")]
-    lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]).stdout.split()
+    lines = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+    ).stdout.split()
     assert lines[0] == str(size) and lines[2] == "0.0"
     assert int(lines[1]) < 30_000 and int(lines[3]) < 30_000  # kilobytes
 
@@ -193,14 +197,18 @@ def test_a_file_that_is_too_short(path: Path, refusal: Refusal) -> None:
 
 
 @pytest.mark.parametrize(
-    "entry", [{"offset": "-1"}, {"offset": "many"}, {"length": "10"}, {"length": "many"}, {"offset": "999999999999"}], ids=str
+    "entry",
+    [{"offset": "-1"}, {"offset": "many"}, {"length": "10"}, {"length": "many"}, {"offset": "999999999999"}],
+    ids=str,
 )
 def test_a_place_that_cannot_be(path: Path, refusal: Refusal, entry: dict[str, str]) -> None:
     rewrite(path, "w", **entry)
     assert "'w'" in refusal(path)
 
 
-@pytest.mark.parametrize("location", ["../secret", "/etc/hostname", "sub/../../secret", "", ".", "link", "folder/secret"])
+@pytest.mark.parametrize(
+    "location", ["../secret", "/etc/hostname", "sub/../../secret", "", ".", "link", "folder/secret"]
+)
 def test_a_path_that_leaves_the_folder_is_refused(path: Path, refusal: Refusal, location: str) -> None:
     folder = path.parent / "inner"
     folder.mkdir()
@@ -241,7 +249,11 @@ def test_no_corner_of_a_model_reaches_outside(tmp_path: Path, refusal: Refusal, 
     elif where == "sparse":
         indices = onnx.helper.make_tensor("", 7, [2], [0, 1])
         held.dims[:] = [2]
-        nodes = [onnx.helper.make_node("Constant", [], ["y"], sparse_value=onnx.helper.make_sparse_tensor(held, indices, [2]))]
+        nodes = [
+            onnx.helper.make_node(
+                "Constant", [], ["y"], sparse_value=onnx.helper.make_sparse_tensor(held, indices, [2])
+            )
+        ]
     graph = onnx.helper.make_graph(nodes, "g", [], [info])
     opsets = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid("local", 1)]
     proto = onnx.helper.make_model(graph, functions=functions, opset_imports=opsets, ir_version=10)

@@ -72,7 +72,13 @@ graph {
 ELSEWHERE = {"TensorProto." + name for name in
              ("segment", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "data_location",
               "external_data")}  # fmt: skip
-NOT_OURS = {"TrainingInfoProto", "ShardingSpecProto", "ShardedDimProto", "SimpleShardedDimProto", "IntIntListEntryProto"}
+NOT_OURS = {
+    "TrainingInfoProto",
+    "ShardingSpecProto",
+    "ShardedDimProto",
+    "SimpleShardedDimProto",
+    "IntIntListEntryProto",
+}
 
 
 def messages(message: Any) -> Iterator[Any]:
@@ -106,7 +112,9 @@ def test_a_copy_of_the_model_keeps_it_too(everything: onnx.ModelProto) -> None:
     assert str(to_proto(clone_model(from_proto(everything)))) == str(everything)
 
 
-@pytest.mark.parametrize("number", [n for n in onnx.TensorProto.DataType.values() if n], ids=onnx.TensorProto.DataType.Name)
+@pytest.mark.parametrize(
+    "number", [n for n in onnx.TensorProto.DataType.values() if n], ids=onnx.TensorProto.DataType.Name
+)
 @pytest.mark.parametrize("raw", [False, True], ids=["typed", "raw"])
 def test_every_type_in_either_form_holds_the_same(number: int, raw: bool) -> None:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(number)

@@ -97,7 +97,9 @@ def test_values_of_one_branch_are_not_seen_by_the_other(proto: Proto, refusal: C
 
 
 def test_an_output_of_a_function_that_nobody_computes(proto: Proto) -> None:
-    source = proto('g (float[2] x) => (float[2] y) { y = local.F(x) } <domain: "local", opset_import: ["": 20]> F (p) => (q) { q = Relu(p) }')  # noqa: E501
+    source = proto(
+        'g (float[2] x) => (float[2] y) { y = local.F(x) } <domain: "local", opset_import: ["": 20]> F (p) => (q) { q = Relu(p) }'
+    )
     del source.functions[0].node[:]
     with pytest.raises(ImportFailure, match="output 'q' of function 'local:F' is not computed by any node"):
         from_proto(source)
@@ -145,7 +147,9 @@ def test_inner_values_give_way_to_names_outside_of_their_branch(proto: Proto, ru
 
 
 def test_renaming_breaks_nothing(proto: Proto, run: Run) -> None:
-    model = load(proto("g (float[2] x) => (float[2] y) <float[2] w = {1, 1}> { a = Add(x, w) b = Mul(a, w) y = Sub(b, x) }"))
+    model = load(
+        proto("g (float[2] x) => (float[2] y) <float[2] w = {1, 1}> { a = Add(x, w) b = Mul(a, w) y = Sub(b, x) }")
+    )
     for value in (*model.graph.constants, *(v for node in model.graph for v in node.outputs)):
         value.name = "y"
     np.testing.assert_array_equal(run(to_proto(model), x=X)[0], [1, 1])
@@ -193,7 +197,9 @@ def test_constant_nodes_become_constants(proto: Proto, run: Run, attribute: str,
 
 
 def test_a_constant_may_be_an_output_or_used_before_it_stands(proto: Proto, run: Run) -> None:
-    model = load(proto("g (float[2] x) => (float[2] y, float[2] k) { y = Add(x, k) k = Constant <value = float[2] {1, 2}> () }"))
+    model = load(
+        proto("g (float[2] x) => (float[2] y, float[2] k) { y = Add(x, k) k = Constant <value = float[2] {1, 2}> () }")
+    )
     verify(model)
     back = to_proto(model)
     assert [each.tolist() for each in run(back, x=X)] == [[2, 0], [1, 2]]
@@ -318,3 +324,24 @@ def test_left_out_inputs_and_outputs_stay_left_out(proto: Proto, run: Run) -> No
     back = to_proto(model)
     assert list(back.graph.node[0].input) == ["x", "", "top"]
     np.testing.assert_array_equal(run(back, x=X)[0], [0.5, -2])
+
+
+LSTM = """g (float[1,1,1] x) => (float[1,1,1] h) <float[1,4,1] w = {1, 1, 1, 1}, float[1,4,1] r = {1, 1, 1, 1}> {
+    , h = LSTM <hidden_size = 1> (x, w, r) }"""
+
+
+def test_an_output_nobody_asks_for_is_left_out_only_where_the_operator_can_do_without(proto: Proto, run: Run) -> None:
+    model = load(proto("g (float[2] x) => (float[2] y) { y = Relu(x) }"))
+    graph, (x,) = model.graph, model.graph.inputs
+    k = graph.add_constant(tensor([1], DType.INT64), "k")
+    for kind, inputs, count in (("TopK", [x, k], 2), ("Dropout", [x], 2), ("Neg", [x], 1), ("Foo", [x], 2)):
+        graph.append(Node(kind, inputs, outputs=count, domain="local" if kind == "Foo" else ""))
+    graph.append(Node("Split", [x], {"num_outputs": 2}, outputs=2))
+    named = {node.op_type: [bool(name) for name in node.output] for node in to_proto(model).graph.node}
+    assert named == {"Relu": [True], "TopK": [True, True], "Dropout": [True], "Neg": [True], "Foo": [False, False],
+                     "Split": [True, True]}  # fmt: skip
+    onnx.checker.check_model(to_proto(model))
+    lstm = to_proto(load(proto(LSTM)))
+    assert list(lstm.graph.node[0].output) == ["", "h"]
+    x = np.float32([[[1]]])
+    np.testing.assert_array_equal(run(lstm, x=x)[0], run(proto(LSTM), x=x)[0])

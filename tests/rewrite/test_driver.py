@@ -156,7 +156,9 @@ def test_uses_inside_of_the_match_are_no_obstacle(rewrite: Rewrite) -> None:
 
 def test_what_dies_goes_with_its_constants(read: Read) -> None:
     forget = rule(lambda x: op.Mul(x, 0.0))(lambda rw, m: rw.constant(np.float32(0)))
-    model = read("g (float x) => (float y) <float k = {3}, float z = {0}> { a = Relu(x) b = Add(a, k) c = Mul(b, z) y = Neg(c) }")
+    model = read(
+        "g (float x) => (float y) <float k = {3}, float z = {0}> { a = Relu(x) b = Add(a, k) c = Mul(b, z) y = Neg(c) }"
+    )
     apply_rules(model, [forget])
     assert [node.op_type for node in model.graph] == ["Neg"]
     assert [value.name for value in model.graph.constants] == ["c"] and not model.graph.inputs[0].uses
@@ -238,7 +240,12 @@ def test_an_output_keeps_its_type_and_its_description(read: Read) -> None:
     apply_rules(model, [silu])
     (new,) = model.graph.outputs
     assert new is not y
-    assert (new.name, new.type, new.doc, new.metadata) == ("y", TensorType(DType.FLOAT, (2,)), "a description", {"k": "v"})
+    assert (new.name, new.type, new.doc, new.metadata) == (
+        "y",
+        TensorType(DType.FLOAT, (2,)),
+        "a description",
+        {"k": "v"},
+    )
 
 
 # Subgraphs and functions
@@ -258,7 +265,9 @@ def test_a_pattern_does_not_reach_out_of_a_branch(near_misses: Misses) -> None:
     assert near_misses(text, silu)
 
 
-def test_an_output_of_a_branch_that_becomes_an_outer_value(rewrite: Rewrite, read: Read, run: Callable[..., Any]) -> None:
+def test_an_output_of_a_branch_that_becomes_an_outer_value(
+    rewrite: Rewrite, read: Read, run: Callable[..., Any]
+) -> None:
     model = read(BRANCH.format(outer="r = Relu(x)", inner="a = Neg(r) p = Neg(a)"))
     assert rewrite(model, double_negation) == ["r = Relu(x)", "y = If(c) {else_branch=graph, then_branch=graph}",
                                                "p = Identity(r)", "q = Neg(x)"]  # fmt: skip
@@ -355,7 +364,9 @@ def test_structural_near_misses_are_kept_only_on_demand(read: Read) -> None:
 
 
 def test_permit_holds_back_by_rule_and_node(read: Read) -> None:
-    text = "g (float x) => (float y) { a = Sigmoid(x) b = Mul(x, a) c = Sigmoid(b) d = Mul(b, c) e = Neg(d) y = Neg(e) }"
+    text = (
+        "g (float x) => (float y) { a = Sigmoid(x) b = Mul(x, a) c = Sigmoid(b) d = Mul(b, c) e = Neg(d) y = Neg(e) }"
+    )
     model, asked, trace = read(text), [], Trace()
 
     def permit(name: str, root: Node) -> bool:
@@ -390,6 +401,14 @@ def test_a_rule_that_raises_is_named_and_leaves_no_trace(read: Read) -> None:
     assert str(error) == "rule 'broken' raised KeyError at <Mul y>: 'gamma'"
 
 
+def test_a_predicate_that_raises_is_named_too(read: Read) -> None:
+    broken = rule(lambda x, k: op.Mul(op.Relu(x), const(k, lambda array: array.item() > 1)))(lambda rw, m: m.x)
+    error = refused_unchanged(
+        read("g (float x) => (float[2] y) <float[2] k = {1, 2}> { a = Relu(x) y = Mul(a, k) }"), broken
+    )
+    assert str(error).startswith("rule '<lambda>' raised ValueError at <Mul y>")
+
+
 @pytest.mark.parametrize(
     ("result", "words"),
     [
@@ -417,10 +436,6 @@ def test_a_refusal_leaves_no_trace_either(read: Read) -> None:
     assert format_model(model) == text and not model.graph.constants
 
 
-to_sub = rule(lambda x, z: op.Add(x, op.Neg(z)))(lambda rw, m: rw.op.Sub(m.x, m.z))
-to_add = rule(lambda x, z: op.Sub(x, z))(lambda rw, m: rw.op.Add(m.x, rw.op.Neg(m.z)))
-
-
 def test_rules_that_undo_each_other_are_named_soon(read: Read) -> None:
     @rule(lambda x, z: op.Add(x, op.Neg(z)))
     def to_sub(rw: Rewriter, m: Match) -> Any:
@@ -432,7 +447,7 @@ def test_rules_that_undo_each_other_are_named_soon(read: Read) -> None:
 
     model = read("g (float x, float z) => (float y) { y = Sub(x, z) }")
     start = time.process_time()
-    with pytest.raises(RuleError, match="the rules (to-sub, to-add|to-add, to-sub) keep undoing each other near <") as caught:
+    with pytest.raises(RuleError, match=r"the rules to-\w+, to-\w+ keep undoing each other near <") as caught:
         apply_rules(model, [to_sub, silu, to_add])
     assert time.process_time() - start < 5
     assert caught.value.rule in ("to-sub", "to-add") and "leave out" in str(caught.value)

@@ -39,7 +39,9 @@ def named(m: Match | None) -> dict[str, Any]:
 
 
 def test_parameters_are_bindings_and_nodes_go_by_their_type(read: Read) -> None:
-    m = found(lambda x, z: op.Sub(op.Relu(x), z), read("g (float a, float b) => (float y) { r = Relu(a) y = Sub(r, b) }"))
+    m = found(
+        lambda x, z: op.Sub(op.Relu(x), z), read("g (float a, float b) => (float y) { r = Relu(a) y = Sub(r, b) }")
+    )
     assert m is not None and named(m) == {"x": "a", "z": "b"}
     assert m.x.name == "a" and m.Relu.op_type == "Relu" and m.root is m.Sub
     assert m.has("x") and m.has("Relu") and not m.has("w")
@@ -111,7 +113,7 @@ def test_three_inputs_in_any_order(read: Read, order: tuple[str, ...]) -> None:
 def test_a_choice_that_leads_nowhere_is_taken_back(read: Read, outer: Any, left: Any, right: Any) -> None:
     """Which Mul is which shows only by the Relu further down."""
     model = read(f"""g (float a0, float b, float s) => (float y) {{
-        a = Relu(a0) p = Mul({', '.join(left)}) q = Mul({', '.join(right)}) y = Add({', '.join(outer)}) }}""")
+        a = Relu(a0) p = Mul({", ".join(left)}) q = Mul({", ".join(right)}) y = Add({", ".join(outer)}) }}""")
     pattern = lambda u, v, s: op.Add(op.Mul(u, s), op.Mul(op.Relu(v), s))  # noqa: E731
     assert named(found(pattern, model)) == {"u": "b", "v": "a0", "s": "s"}
 
@@ -136,7 +138,9 @@ CONV = lambda x, w, b: op.Relu(op.Conv(x, w, maybe(b)))  # noqa: E731
 
 @pytest.mark.parametrize(("inputs", "bias"), [("a, k", None), ("a, k, b", "b"), ("a, k, ", None)])
 def test_maybe_an_input(read: Read, inputs: str, bias: str | None) -> None:
-    model = read(f"g (float[1,1,4] a, float[1,1,2] k, float[1] b) => (float[1,1,3] y) {{ c = Conv({inputs}) y = Relu(c) }}")
+    model = read(
+        f"g (float[1,1,4] a, float[1,1,2] k, float[1] b) => (float[1,1,3] y) {{ c = Conv({inputs}) y = Relu(c) }}"
+    )
     m = found(CONV, model)
     assert m is not None and named(m)["b"] == bias and m.has("b") is (bias is not None)
 
@@ -244,6 +248,14 @@ def test_any_of_takes_back_what_a_failed_alternative_bound(read: Read) -> None:
         ("double c = {0.1}", 0.1, True),
         ("float c = {0.100001}", 0.1, False),
         ("bool c = {1}", 1.0, False),
+        ("int64 c = {0}", 0.5, False),
+        ("int8 c = {44}", 300.0, False),
+        ("uint8 c = {255}", -1.0, False),
+        ("int8 c = {-1}", -1.0, True),
+        ("float c = {0}", 0.0, True),
+        ("float c = {-0}", 0.0, True),
+        ("float c = {3.4e38}", 1e39, False),
+        ("float c = {0}", 1e-60, False),
     ],
 )
 def test_a_number_is_a_constant_of_that_number(read: Read, held: str, number: float, matches: bool) -> None:
@@ -302,6 +314,11 @@ def test_a_constant_that_a_caller_may_override_is_none(read: Read) -> None:
         ("<axis = [1, 2]>", [1, 2], True),
         ("<axis = [1, 2]>", (1, 2), True),
         ("<axis = [1]>", [1, 2], False),
+        ("<axis = [0.1, 0.2]>", [0.1, 0.2], True),
+        ("<axis = [0.1, 0.2]>", [0.1, 0.3], False),
+        ("<axis = 1>", 1.0, True),
+        ('<axis = "a">', 1.0, False),
+        ("<axis = [1.0]>", 1.0, False),
         ('<axis = "a">', "a", True),
         ('<axis = "a">', "b", False),
     ],
@@ -369,7 +386,9 @@ QKV = """g (float[2,2] x) => (float[2,2] y, float[2,2] z) <float[2,2] v = {1, 2,
     y = MatMul(x, v) z = MatMul(x, w) }"""
 
 
-def test_two_nodes_on_one_input_are_found_through_its_uses(read: Read, rewrite: Rewrite, run: Callable[..., Any]) -> None:
+def test_two_nodes_on_one_input_are_found_through_its_uses(
+    read: Read, rewrite: Rewrite, run: Callable[..., Any]
+) -> None:
     @rule(lambda x, v, w: (op.MatMul(x, const(v)), op.MatMul(x, const(w))))
     def merge(rw: Rewriter, m: Match) -> Any:
         both = rw.op.MatMul(m.x, np.concatenate([m.array("v"), m.array("w")], axis=1))
@@ -391,7 +410,9 @@ def test_one_node_is_not_taken_for_two(near_misses: Misses) -> None:
 # What can be said at all
 
 
-@pytest.mark.parametrize("pattern", [lambda x: x, lambda x: const(x), lambda x: (op.Neg(x), x), lambda x: any_of(x, op.Neg(x))])
+@pytest.mark.parametrize(
+    "pattern", [lambda x: x, lambda x: const(x), lambda x: (op.Neg(x), x), lambda x: any_of(x, op.Neg(x))]
+)
 def test_a_rule_starts_at_an_operator(pattern: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="a pattern has to be an operator's output"):
         rule(pattern)
@@ -401,6 +422,17 @@ def test_a_rule_starts_at_an_operator(pattern: Callable[..., Any]) -> None:
 def test_only_patterns_and_numbers_stand_in_a_pattern(pattern: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="has no place in a pattern"):
         rule(pattern)
+
+
+def test_alternatives_for_a_further_output_are_two_rules() -> None:
+    with pytest.raises(UsageError, match="only the first output of a pattern may have alternatives; write two rules"):
+        rule(lambda x: (op.Neg(x), any_of(op.Abs(x), op.Relu(x))))
+
+
+@pytest.mark.parametrize("name", ["root", "nodes", "no", "has", "array", "outputs", "bindings", "all_constant"])
+def test_a_binding_does_not_hide_what_a_match_has(name: str) -> None:
+    with pytest.raises(UsageError, match=f"'{name}' cannot be a binding"):
+        rule(eval(f"lambda {name}: op.Neg({name})", {"op": op}))
 
 
 def test_a_rule_bears_the_name_and_the_words_of_its_function() -> None:

@@ -88,6 +88,8 @@ def test_sizes_that_are_known(rewrite: Callable[..., Any], nodes: str, shape: st
         ("s = Size(x) t = Unsqueeze(s, a) y = Cast<to = 1>(t)", "n,3"),
         ("s = Shape(x) t = Gather(s, i) y = Cast<to = 1>(t)", "n,3"),
         ("s = Shape(x) t = Slice(s, a, b, , c) y = Cast<to = 1>(t)", "n,3,4"),
+        ("s = Shape(x) m = Size(s) u = Unsqueeze(m, a) d = Sub(u, u) r = Shape(x) q = ReduceSum(r, a) e = Mul(d, q) "
+         "t = Slice(s, e, b) v = Gather(s, e) w = Add(t, v) y = Cast<to = 1>(w)", "n,3,4"),
         ("s = Shape(x) t = Gather(s, j) u = Reshape(t, o) y = Cast<to = 1>(u)", "2,3"),
     ],
 )
@@ -312,3 +314,10 @@ def test_time_grows_with_the_nodes() -> None:
     assert FoldConstants().run(model, PassContext()) == 5000
     assert time.perf_counter() - start < 20
     assert [node.op_type for node in model.nodes()] == ["Mul"] * 5000
+
+
+def test_outputs_that_are_constant_cost_a_node_each(rewrite: Callable[..., Any]) -> None:
+    """So a node that gives two of them is cheaper."""
+    text = "g (float[2] x) => (float[2] y, float[2] z) <float[4] w = {1, 2, 3, 4}> { y, z = Split<axis = 0>(w) }"
+    done = rewrite(text, FoldConstants(), opset=11)
+    assert done.ops == ["Split"] and "would need a node to name it" in done.reasons[0]

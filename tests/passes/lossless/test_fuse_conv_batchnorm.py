@@ -66,7 +66,7 @@ def test_groups_and_transposed(
         arrays["b"] = RANDOM.normal(size=channels).astype(np.float32)
     done = rewrite(text, FuseConvBatchNorm(), **arrays)
     assert done.ops == [node.split("<")[0].split("(")[0]]
-    assert done.model.graph.constants and len(list(done.model.nodes())[0].inputs) == 3
+    assert done.model.graph.constants and len(next(iter(done.model.nodes())).inputs) == 3
 
 
 def test_one_and_three_axes(rewrite: Callable[..., Any]) -> None:

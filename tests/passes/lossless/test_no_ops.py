@@ -65,6 +65,7 @@ def test_it_goes(rewrite: Callable[..., Any], rule: str, text: str, opset: int) 
 STAYS = [
     ("dropout", "its mask is used", between("y, mask = Dropout(x) m = Cast<to = 1>(mask)"), 17),
     ("dropout", "it may be in training mode", between("y = Dropout(x, r, t)", constants="<float r = {0.5}, bool t = {1}>"), 17),
+    ("dropout", "it is in training mode", between("y = Dropout<is_test = 0>(x)"), 6),
     ("same-cast", "it changes the element type", between("h = Cast<to = 10>(x) y = Cast<to = 1>(h)"), 17),
     ("same-cast-like", "it changes the element type",
      "g (float[2] a, double[2] l) => (double[2] b) { x = Neg(a) y = CastLike(x, l) b = Abs(y) }", 17),

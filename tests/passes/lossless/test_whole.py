@@ -53,12 +53,12 @@ def test_one_after_the_other(rewrite: Callable[..., Any]) -> None:
     }"""
     done = rewrite(text % ", ".join(str(n % 5) for n in range(96)), *[item() for item in LOSSLESS], opset=9)
     assert done.nodes == [
-        "%2 = Conv(x, %0, %1) {pads=[1,1,1,1]}",
-        "%3 = Relu(%2)",
-        "%4 = MaxPool(%3) {kernel_shape=[2,2], pads=[0,0,0,0], strides=[1,1]}",
-        "%6 = Slice(%4) {axes=[2,3], ends=[4,4], starts=[0,0]}",
-        "%8 = Reshape(%6, %7)",
-        "y = Gemm(%8, %9, %10)",
+        "%5 = Conv(x, %3, %4) {pads=[1,1,1,1]}",
+        "%6 = Relu(%5)",
+        "%7 = MaxPool(%6) {kernel_shape=[2,2], pads=[0,0,0,0], strides=[1,1]}",
+        "%8 = Slice(%7) {axes=[2,3], ends=[4,4], starts=[0,0]}",
+        "%9 = Reshape(%8, %2)",
+        "y = Gemm(%9, %0, %1)",
     ]
 
 
