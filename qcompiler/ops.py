@@ -27,8 +27,7 @@ class OpInfo:
     elements that stand at its place after broadcasting. ``deterministic``: same inputs, same outputs.
     ``data_inputs``: the inputs that carry activations; the others are shapes, axes, weights. None means all.
     ``weight``: the input that holds weights when it is constant, with ``weight_axis`` the axis of its output
-    channels and ``bias`` the input that is added per output channel. ``variadic_outputs``: how many outputs there are
-    says what the op does, so that an unused one cannot be left out.
+    channels and ``bias`` the input that is added per output channel.
     """
 
     name: str
@@ -40,7 +39,6 @@ class OpInfo:
     weight: int | None = None
     weight_axis: int = 0
     bias: int | None = None
-    variadic_outputs: bool = False
 
 
 def info(node: Node) -> OpInfo | None:
@@ -93,7 +91,6 @@ _add(
 )
 _add("RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli", deterministic=False)
 
-_add("Split If Loop Scan SequenceMap", variadic_outputs=True)
 _add("Add Mul And Or Xor Equal BitwiseAnd BitwiseOr BitwiseXor Max Min Sum Mean", commutative=True)
 _add(
     "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from qcompiler.passes.lossless.fold_cost import value_bytes
 
 __all__ = ["Elements", "evaluate"]
 
-Elements = Mapping[Value, Tensor]
+Elements = MutableMapping[Value, Tensor]
 """Values whose elements are known."""
 
 _AT_ONCE = 256  # values computed in one run,
@@ -34,7 +34,7 @@ def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]
     failures = 0
     while waiting and failures < _FAILURES:
         some = waiting.pop()
-        model = _model(some, ChainMap(found, known), opsets)  # type: ignore[arg-type]
+        model = _model(some, ChainMap[Value, Tensor](found, known), opsets)
         try:
             outputs = open_session(model, optimize=False).run({})
         except QCompilerError:

@@ -25,8 +25,8 @@ class FoldConstants(Pass):
 
     Exact: onnxruntime computes the results, as it would at run time. Bounded: a node is left alone when its result
     takes more than ``max_bytes`` or about ``max_work`` elements read, written or multiplied, and whole groups of
-    nodes are, when folding them would make the model grow by more than ``allowance`` bytes a node beyond the
-    constants that it frees. So an Expand of one number to millions stays, and a Transpose of a weight goes.
+    nodes are, when their results would take more than the constants that they free and ``allowance`` bytes each. So
+    an Expand of one number to millions stays, and a Transpose of a weight goes.
 
     Not touched: what may be random, operators with subgraphs or unknown to the table, quantization, results of
     unknown size, whatever onnxruntime fails to compute, and functions, whose values have no types. Linear in the nodes.
@@ -121,8 +121,9 @@ class _Plan:
     def _keep_within_bounds(self) -> None:
         """Drop nodes from the plan until no group of them makes the model grow by more than its allowance.
 
-        A group is what hangs together by results and by constants worth counting. Where one is refused as a whole,
-        its nodes are looked at one by one: each may add its allowance, and what it alone takes from is freed.
+        A group is what hangs together by results and by constants worth counting; its allowance is one for each value
+        that somebody else takes. Where one is refused as a whole, its nodes are looked at one by one: each may add an
+        allowance to what it alone takes from.
         """
         members: dict[Node, list[Node]] = {}
         for node, root in self._groups().items():
@@ -130,7 +131,8 @@ class _Plan:
         allowance = self.limits.allowance
         refused: set[Node] = set()
         for group in members.values():
-            if self._growth(group) > allowance * len(group):
+            made = [value for node in group for value in node.outputs if self._leaves(value)]
+            if self._growth(group, made) > allowance * len(made):
                 refused.update(group)
         for node in [node for node in self.folded if node in refused]:
             inputs = dict.fromkeys(value for value in node.inputs if value is not None)
@@ -164,21 +166,20 @@ class _Plan:
                     parent[root(node)] = root(other)
         return {node: root(node) for node in self.folded}
 
-    def _growth(self, group: list[Node]) -> int:
-        """Bytes that the results of ``group`` take beyond those of the constants that nobody needs any more."""
+    def _growth(self, group: list[Node], made: list[Value]) -> int:
+        """Bytes that ``made`` takes beyond the constants that ``group`` takes and nobody needs any more."""
         taken = dict.fromkeys(value for node in group for value in node.inputs if value is not None)
         freed = sum(
             value.constant.nbytes
             for value in taken
             if value.constant is not None and self._counts(value) and not self._leaves(value)
         )
-        made = (value for node in group for value in node.outputs if self._leaves(value))
         return sum(value_bytes(value) or 0 for value in made) - freed
 
     def _leaves(self, value: Value) -> bool:
         """True when somebody who stays takes ``value``."""
         return any(
-            not isinstance(user, Node) or (user not in self.folded and user.output not in self.told)
+            not isinstance(user, Node) or not (user in self.folded or any(made in self.told for made in user.outputs))
             for user, _ in value.uses
         )
 

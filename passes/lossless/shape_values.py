@@ -33,7 +33,7 @@ def sizes_told(node: Node, shapes: Shapes) -> Tensor | None:
     if node.is_op("Gather") and source in shapes:
         return _gathered(node, shapes[source])
     if node.is_op("Slice") and source in shapes:
-        return _sliced(node, shapes)
+        return _sliced(node, shapes[source], shapes)
     return None
 
 
@@ -49,8 +49,7 @@ def _gathered(node: Node, sizes: tuple[Dim, ...]) -> Tensor | None:
     return tensor(np.array(taken, np.int64).reshape(where.const.shape))
 
 
-def _sliced(node: Node, shapes: Shapes) -> Tensor | None:
-    sizes = shapes[node.inputs[0]]  # type: ignore[index]
+def _sliced(node: Node, sizes: tuple[Dim, ...], shapes: Shapes) -> Tensor | None:
     if computed(node, 1, 2, 3, 4):
         return None
     starts, ends, steps = listed(node, "starts", 1), listed(node, "ends", 2), listed(node, "steps", 4) or (1,)

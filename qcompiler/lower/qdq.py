@@ -100,9 +100,12 @@ class _Emitter:
         for node in reversed(self.glue):
             quant = found.get(node.output, node.output.quant)
             if node.is_op("Concat") and quant is not None:
-                # Parts that nobody else reads take the scale of the whole: joining them is copying then.
+                # Parts that nobody else reads take the scale of the whole: joining them is copying then. But a zero
+                # point that moved would bring back the Relu that had gone into the part's own.
                 for value in node.inputs:
-                    if value is not None and len(value.uses) == 1 and value not in found:
+                    if value is None or value.quant is None or len(value.uses) != 1 or value in found:
+                        continue
+                    if value.quant.zero_point == quant.zero_point:
                         found[value] = quant
         return _Ranges(found)
 
@@ -180,6 +183,7 @@ class _Emitter:
                 {"axis": group.weight_axis},
                 name=f"{stored.name}/dequantize",
             )
+            made.output.name = f"{group.weight.name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, array.shape)
             self.graph.insert_before(node, made)
             self.weights[key] = made.output
@@ -196,6 +200,7 @@ class _Emitter:
             scales = self.graph.add_constant(tensor(steps), f"{group.bias.name}_scale")
             zeros = self.graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{group.bias.name}_zero_point")
             made = Node("DequantizeLinear", [stored, scales, zeros], {"axis": 0}, name=f"{stored.name}/dequantize")
+            made.output.name = f"{group.bias.name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, steps.shape)
             self.graph.insert_before(node, made)
             old = node.inputs[2]

@@ -69,6 +69,7 @@ class _Exporter:
         self.names = names
         self.opsets = opsets
         self.taken: set[str] = set(names.values())
+        self.node_names: set[str] = set()  # onnxruntime refuses a graph in which two nodes bear one name
 
     def reserve(self, values: Iterable[Value]) -> None:
         """Names that the outside knows are given out first."""
@@ -83,11 +84,7 @@ class _Exporter:
             found = value.name
             if not found or found in self.taken:
                 kind = value.producer.op_type if value.producer else "const"
-                stem = found or f"{kind}_{len(self.names)}"
-                found, count = stem, 0
-                while found in self.taken:
-                    count += 1
-                    found = f"{stem}_{count}"
+                found = _unlike(found or f"{kind}_{len(self.names)}", self.taken)
             self.names[value] = found
             self.taken.add(found)
         return found
@@ -133,12 +130,13 @@ class _Exporter:
 
     def node(self, node: Node, proto: onnx.NodeProto) -> None:
         proto.op_type = node.op_type
-        _fill(proto, domain=node.domain, overload=node.overload, name=node.name, doc_string=node.doc)
+        _fill(proto, domain=node.domain, overload=node.overload, doc_string=node.doc)
+        if node.name:
+            proto.name = _unlike(node.name, self.node_names)
+            self.node_names.add(proto.name)
         proto.input.extend([self.name(value) for value in node.inputs])
-        known = info(node)
-        every = known is not None and known.variadic_outputs
-        proto.output.extend(["" if not every and self.left_out(value) else self.name(value) for value in node.outputs])
-        while known is not None and len(proto.output) > 1 and not proto.output[-1]:
+        proto.output.extend(["" if self.left_out(value) else self.name(value) for value in node.outputs])
+        while info(node) is not None and len(proto.output) > 1 and not proto.output[-1]:
             proto.output.pop()
         for name, attr in node.attrs.items():
             self.attribute(name, attr, proto.attribute.add())
@@ -217,6 +215,15 @@ class _Exporter:
             note = proto.quantization_annotation.add(tensor_name=self.name(value))
             for key, text in entries:
                 note.quant_parameter_tensor_names.add(key=key, value=text)
+
+
+def _unlike(stem: str, taken: set[str]) -> str:
+    """``stem``, with a number behind it where it is taken."""
+    found, count = stem, 0
+    while found in taken:
+        count += 1
+        found = f"{stem}_{count}"
+    return found
 
 
 def _function(function: Function, proto: onnx.FunctionProto) -> None:

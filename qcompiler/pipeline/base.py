@@ -10,7 +10,7 @@ from typing import Any, ClassVar, get_type_hints
 from qcompiler.data import Dataset
 from qcompiler.errors import UsageError
 from qcompiler.ir import Model, Node
-from qcompiler.rewrite import Rule, Trace, apply_rules
+from qcompiler.rewrite import Rule, Trace, apply_rules, label
 
 __all__ = ["Pass", "PassContext"]
 
@@ -34,14 +34,14 @@ class PassContext:
     trace: Trace = field(default_factory=Trace)
     disabled: set[str] = field(default_factory=set)
     allowance: int | None = None
-    spent: list[tuple[str, Node]] = field(default_factory=list)
+    spent: list[tuple[str, str]] = field(default_factory=list)
     progress: Callable[[int], None] = lambda _: None
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""
         if rule in self.disabled or (self.allowance is not None and len(self.spent) >= self.allowance):
             return False
-        self.spent.append((rule, node))
+        self.spent.append((rule, label(node)))  # the rewrite may take the node's name away
         return True
 
     def warn(self, text: str) -> None:
@@ -71,7 +71,8 @@ class Pass:
 
     def run(self, model: Model, context: PassContext) -> int:
         """Change ``model`` in place; how many changes were made. Every change asks ``context.permit`` first."""
-        return apply_rules(model, self.rules, trace=context.trace, permit=context.permit)
+        rules = [rule for rule in self.rules if rule.name not in context.disabled]
+        return apply_rules(model, rules, trace=context.trace, permit=context.permit)
 
     def options(self) -> dict[str, Any]:
         """The options by name, as a recipe writes them."""

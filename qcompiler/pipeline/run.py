@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from qcompiler.errors import PassError, QCompilerError, UsageError, VerifyError
-from qcompiler.ir import Model, Node, clone_model, verify
+from qcompiler.ir import Model, clone_model, verify
 from qcompiler.onnx_io import infer_types
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
@@ -103,9 +103,10 @@ def _lossless(
             try:
                 records.append(_one(item, model, context))
             except RuleError as error:
+                # A pass that applies rules in its own way may go on with one that was disabled: then the pass goes.
+                guilty = (item, error.what if error.rule in blamed else "")
                 blamed[error.rule] = error.what
                 context.disabled.add(error.rule)
-                guilty = (item, "")
             except Exception as error:  # a pass is other people's code: whatever it raises must not end the compile
                 guilty = (
                     item,
@@ -184,7 +185,7 @@ def _bisect(
     """The rule, and the node, of the first rewrite after which the numbers are wrong."""
     total = len(context.spent)
 
-    def wrong_after(count: int) -> tuple[bool, list[tuple[str, Node]]]:
+    def wrong_after(count: int) -> tuple[bool, list[tuple[str, str]]]:
         model = clone_model(source)
         context.allowance, context.spent = count, []
         try:
@@ -205,5 +206,4 @@ def _bisect(
     context.allowance = None
     if not wrong or not spent:
         return None
-    rule, node = spent[-1]
-    return rule, repr(node)
+    return spent[-1]

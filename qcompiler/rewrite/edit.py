@@ -91,13 +91,8 @@ def drop_constant_if_unused(value: Value) -> bool:
 
 
 def _graph_of(value: Value) -> Graph:
-    """The graph that gives ``value`` as an output, or else the one in which it is defined."""
-    if value.output_uses:
-        return next(user for user, _ in value.uses if isinstance(user, Graph))
-    found = value.producer.graph if value.producer is not None else value.graph
-    if found is None:
-        raise ValueError(f"{value!r} belongs to no graph")
-    return found
+    """The graph that gives ``value`` as an output."""
+    return next(user for user, _ in value.uses if isinstance(user, Graph))
 
 
 def _last_before_use(old: Value, new: Value, graph: Graph) -> Node | None:

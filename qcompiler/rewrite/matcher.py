@@ -269,8 +269,9 @@ def _elsewhere(pattern: Pattern, rest: Goals, state: _State, choices: Any) -> An
         return rest
     for item in node_pattern.inputs:
         bound = state.bindings.get(item.name) if isinstance(item, Var) else None
-        if isinstance(item, NodePattern) and item in state.nodes:
-            bound = state.nodes[item].output
+        made = item.first if isinstance(item, NodePattern) else item
+        if isinstance(made, Output) and made.node in state.nodes:
+            bound = state.nodes[made.node].outputs[made.index]
         if not isinstance(bound, Value):
             continue
         taken = set(state.nodes.values())

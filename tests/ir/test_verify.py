@@ -94,7 +94,7 @@ def test_a_missing_use_by_the_graph(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("kind", ["input", "constant", "output of a node"])
-@pytest.mark.parametrize("user", ["position", "other value", "detached", "foreign"])
+@pytest.mark.parametrize("user", ["position", "other value", "other graph", "detached", "foreign"])
 def test_a_use_that_is_not_there(chain: Chain, kind: str, user: str) -> None:
     model, other = chain("Relu", "Neg"), chain("Abs")
     constant = model.graph.add_constant(tensor([1.0, 2.0], DType.FLOAT), "k")
@@ -102,7 +102,8 @@ def test_a_use_that_is_not_there(chain: Chain, kind: str, user: str) -> None:
     if user == "foreign":
         find(other, "Abs").set_input(0, value)
     else:
-        place = {"position": (find(model, "Neg"), 1), "other value": (find(other, "Abs"), 0)}
+        taker = find(model, "Neg" if kind == "input" else "Relu")
+        place = {"position": (find(model, "Neg"), 1), "other value": (taker, 0), "other graph": (find(other, "Abs"), 0)}
         value.uses[place.get(user, (Node("Abs", [value]), 0))] = None
     assert "lists a use by <" in complaint(model)
 

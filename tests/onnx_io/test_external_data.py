@@ -123,7 +123,7 @@ def test_size_decides_when_nobody_does(model: Model, tmp_path: Path, monkeypatch
 
 def test_every_type_goes_through_a_file(tmp_path: Path) -> None:
     graph = Graph("g")
-    for dtype in DType:
+    for dtype in (DType(number) for number in onnx.TensorProto.DataType.values() if number):
         array = np.arange(3001) % 2 if dtype is not DType.STRING else np.array(["a", "ü"] * 600, object)
         value = graph.add_constant(tensor(array.astype(dtype.numpy)), dtype.name)
         graph.add_output(graph.append(Node("Foo", [value], domain="t")).output)
@@ -151,6 +151,7 @@ def test_a_tensor_without_a_length_ends_where_its_elements_do(path: Path, model:
     assert all(len(value.const.data()) == value.const.nbytes for value in loaded.graph.constants)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")
 def test_a_large_model_is_imported_without_reading_its_weights(tmp_path: Path) -> None:
     size = 300 << 20
     graph = Graph("g")
@@ -166,22 +167,24 @@ def test_a_large_model_is_imported_without_reading_its_weights(tmp_path: Path) -
     proto.graph.initializer[0].external_data[2].value = str(size)
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
     code = """
-import resource, sys
+import sys
 from qcompiler.onnx_io import load, weight_bytes
 from qcompiler.ir import verify, clone_model
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # kilobytes
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+before = peak()
 model = clone_model(load(sys.argv[1]))
 verify(model)
-print(weight_bytes(model), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 value, = model.graph.constants
-print(float(value.constant.numpy()[-1]), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+assert float(value.constant.numpy()[-1]) == 0
+print(weight_bytes(model), peak() - before)
+value.constant.numpy()[: 25 << 20].sum()
+print(peak() - before)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "m.onnx")]
-    lines = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
-    ).stdout.split()
-    assert lines[0] == str(size) and lines[2] == "0.0"
-    assert int(lines[1]) < 30_000 and int(lines[3]) < 30_000  # kilobytes
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    weights, unread, read = map(int, done.stdout.split())
+    assert weights == size and unread < 30_000 < 90_000 < read  # the last shows that reading does show
 
 
 def test_a_missing_file_is_named(path: Path, refusal: Refusal) -> None:

@@ -401,6 +401,30 @@ def test_two_nodes_on_one_input_are_found_through_its_uses(
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_an_output_that_another_is_made_of(rewrite: Rewrite, order: int) -> None:
+    def pattern(x: Any) -> Any:
+        s = op.Sigmoid(x)
+        return ((s, op.Mul(x, s)), (op.Mul(x, s), s))[order]
+
+    gate = rule(pattern)(lambda rw, m: rw.op("t").Gate(m.x, _outputs=2))
+    text = "g (float x) => (float y, float z) { s = Sigmoid(x) m = Mul(x, s) y = Neg(m) z = Abs(s) }"
+    outputs = ["s, m", "m, s"][order]
+    assert rewrite(text, gate) == [f"{outputs} = t:Gate(x)", "y = Neg(m)", "z = Abs(s)"]
+
+
+def test_a_partner_on_another_output_of_a_matched_node(rewrite: Rewrite) -> None:
+    def pattern(x: Any) -> Any:
+        a, b = op.Split(x, _outputs=2)
+        return op.Neg(a), op.Abs(b)
+
+    both = rule(pattern)(lambda rw, m: rw.op("t").Both(m.x, _outputs=2))
+    text = "g (float[4] x) => (float[2] y, float[2] z) { a, b = Split <num_outputs = 2> (x) y = Neg(a) z = Abs(b) }"
+    assert rewrite(text, both) == ["y, z = t:Both(x)"]
+    swapped = text.replace("Neg(a)", "Neg(b)").replace("Abs(b)", "Abs(a)")
+    assert len(rewrite(swapped, both)) == 3
+
+
 def test_one_node_is_not_taken_for_two(near_misses: Misses) -> None:
     merge = rule(lambda x, v, w: (op.MatMul(x, const(v)), op.MatMul(x, const(w))))(lambda rw, m: None)
     text = "g (float[2,2] x) => (float[2,2] y) <float[2,2] v = {1, 2, 3, 4}> { y = MatMul(x, v) }"

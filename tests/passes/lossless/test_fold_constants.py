@@ -138,6 +138,13 @@ def test_what_grows_and_shrinks_again_is_folded(rewrite: Callable[..., Any]) -> 
     assert done.ops == ["Mul"] and done.grown < 0
 
 
+def test_a_long_way_to_a_large_result_does_not_excuse_it(rewrite: Callable[..., Any]) -> None:
+    steps = " ".join(f"b{i + 1} = Exp(b{i})" for i in range(60))
+    text = of(f"b0 = Expand(o, s) {steps} y = Add(x, b60)", "float o = {-9}, int64[2] s = {100, 100}", "100,100", "100,100")
+    done = rewrite(text, FoldConstants(), run=False)
+    assert done.changed == 0 and done.grown == 0
+
+
 def test_a_weight_in_another_form(rewrite: Callable[..., Any]) -> None:
     """A transposed weight takes the place of the weight, unless somebody else needs that too."""
     weight = f"float[40,30] w = {{{zeros(40, 30)}}}"
