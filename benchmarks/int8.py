@@ -8,6 +8,7 @@ Even samples calibrate, odd ones score.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
 import time
@@ -75,7 +76,8 @@ def _quantize_static(path: Path, calibration: Dataset) -> Session:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         upgraded = _at_opset_17(path, Path(folder) / "upgraded.onnx")
         try:
-            quant_pre_process(str(upgraded), str(prepared))
+            with contextlib.chdir(folder):  # it leaves a file where it stands
+                quant_pre_process(str(upgraded), str(prepared))
         except Exception:
             prepared = upgraded
         quantize_static(str(prepared), str(made), _Reader(calibration), quant_format=QuantFormat.QDQ, per_channel=True,

@@ -139,7 +139,9 @@ class Rule:
             elif isinstance(item, AnyOf):
                 stack.extend((inner, level) for inner in item.choices)
             elif isinstance(item, Maybe | Skip):
-                stack.append((item.inner, level + isinstance(item, Skip)))
+                level += isinstance(item, Skip)
+                deepest = max(deepest, level)
+                stack.append((item.inner, level))
         return deepest
 
 

@@ -57,4 +57,5 @@ def test_an_attr_stays_as_it_is() -> None:
 
 def test_graphs_are_found_but_not_behind_a_reference() -> None:
     assert list(as_attr(G).graphs()) == [G] and list(as_attr([G, G]).graphs()) == [G, G]
-    assert list(Attr(AttrKind.GRAPH, None, "body").graphs()) == [] == list(as_attr(1).graphs())
+    for attr in (Attr(AttrKind.GRAPH, None, "body"), Attr(AttrKind.GRAPHS, None, "bodies"), as_attr(1)):
+        assert list(attr.graphs()) == []

@@ -6,9 +6,22 @@ from collections.abc import Callable
 import pytest
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Attr, AttrKind, Graph, Model, Node, Value, as_attr, clone_model, difference, tensor
+from qcompiler.ir import (
+    Attr,
+    AttrKind,
+    Graph,
+    Model,
+    Node,
+    SparseTensor,
+    Value,
+    as_attr,
+    clone_model,
+    difference,
+    tensor,
+)
 
 Read = Callable[[str], Model]
+SPARSE = SparseTensor(tensor([1.0]), tensor([0]), (3,))
 
 BASE = """
 g (float[2] x, bool c) => (float[2] y) <float[2] w = {1, 2}> {
@@ -90,6 +103,8 @@ def test_defaults_of_inputs_and_of_function_attributes_are_compared(read: Read) 
     a = read("g (float[1] x, float[1] w = {1}) => (float[1] y) { y = Add(x, w) }")
     b = read("g (float[1] x, float[1] w = {2}) => (float[1] y) { y = Add(x, w) }")
     assert difference(a, b) == "input w: defaults differ"
+    b = read("g (float[1] x, float[1] w) => (float[1] y) { y = Add(x, w) }")
+    assert difference(a, b) == difference(b, a) == "input w: defaults differ"
     a, b = read(BASE), read(BASE)
     for model, default in ((a, 1), (b, 2)):
         next(iter(model.functions.values())).defaults["m"] = as_attr(default)
@@ -100,6 +115,13 @@ def test_defaults_of_inputs_and_of_function_attributes_are_compared(read: Read) 
     ("left", "right", "equal"),
     [
         (float("nan"), float("nan"), True),
+        (float("nan"), 1.0, False),
+        (1.0, float("nan"), False),
+        (SPARSE, SparseTensor(tensor([1.0]), tensor([0]), (3,)), True),
+        (SPARSE, SparseTensor(tensor([2.0]), tensor([0]), (3,)), False),
+        (SPARSE, SparseTensor(tensor([1.0]), tensor([1]), (3,)), False),
+        (SPARSE, SparseTensor(tensor([1.0]), tensor([0]), (4,)), False),
+        (SPARSE, tensor([1.0]), False),
         ([1.0, float("nan")], [1.0, float("nan")], True),
         (tensor([1.0], DType.FLOAT), tensor([1.0], DType.FLOAT), True),
         (tensor([1.0], DType.FLOAT), tensor([1.0], DType.DOUBLE), False),

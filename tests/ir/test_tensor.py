@@ -65,8 +65,10 @@ def test_an_array_that_someone_may_still_write_is_copied(how: str) -> None:
 
 
 def test_an_array_that_nobody_can_write_is_shared() -> None:
-    given = np.frombuffer(RAMP.tobytes(), np.float32)
-    assert np.shares_memory(tensor(given).numpy(), given)
+    frozen = RAMP.copy()
+    frozen.flags.writeable = False
+    for array in (np.frombuffer(RAMP.tobytes(), np.float32), frozen, frozen[1:]):
+        assert np.shares_memory(tensor(array).numpy(), array)
 
 
 def test_equality_is_of_bytes() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_model, difference, format_model, tensor, verify
-from qcompiler.rewrite import Match, Rewriter, RuleError, Trace, any_of, apply_rules, const, op, rule
+from qcompiler.rewrite import Match, Rewriter, RuleError, Trace, any_of, apply_rules, const, op, rule, skip
 
 Read = Callable[..., Model]
 Rewrite = Callable[..., list[str]]
@@ -228,6 +228,15 @@ def test_one_value_for_two_outputs(read: Read, rewrite: Rewrite, run: Callable[.
     assert [float(each) for each in run(model, x=np.float32(-3))] == [3, 3]
 
 
+def test_an_identity_that_holds_a_name_is_part_of_the_rewrite(read: Read, rewrite: Rewrite) -> None:
+    trace = Trace()
+    text = "g (float x) => (float y) { a = Neg(x) y = Neg(a) }"
+    apply_rules(read(text), [double_negation], trace=trace)
+    assert [item.nodes_out for item in trace.rewrites] == [("Identity y",)]
+    foo = rule(lambda x: op.Identity(x))(lambda rw, m: rw.op("t").Foo(m.x))
+    assert rewrite(text, double_negation, foo) == ["y = t:Foo(x)"]
+
+
 def test_an_identity_that_holds_a_name_stays(rewrite: Rewrite) -> None:
     text = "g (float x) => (float y, float z, float w) { y = Identity(x) a = Abs(x) z = Identity(a) w = Identity(z) }"
     assert rewrite(text, identity) == ["y = Identity(x)", "z = Abs(x)", "w = Identity(z)"]
@@ -332,8 +341,11 @@ def test_a_rule_that_uses_an_inner_value_that_comes_too_late(near_misses: Misses
 def test_a_partner_that_appears_later_is_found(rewrite: Rewrite) -> None:
     """The root was visited when its partner did not yet take the same input."""
     pair = rule(lambda x: (op.Sin(x), op.Cos(x)))(lambda rw, m: rw.op("t").SinCos(m.x, _outputs=2))
-    text = "g (float x) => (float y, float z) { a = Abs(x) y = Sin(a) b = Neg(a) c = Neg(b) z = Cos(c) }"
-    assert rewrite(text, pair, double_negation) == ["a = Abs(x)", "y, z = t:SinCos(a)"]
+    text = "g (float x) => (float y, float z{}) {{ a = Abs(x) y = Sin(a) b = Neg(a) c = Neg(b) z = Cos(c) {} }}"
+    assert rewrite(text.format("", ""), pair, double_negation) == ["a = Abs(x)", "y, z = t:SinCos(a)"]
+    many = [f"u{i}" for i in range(20)]
+    crowd = text.format("".join(f", float {u}" for u in many), " ".join(f"{u} = Tan(a)" for u in many))
+    assert rewrite(crowd, pair, double_negation)[:2] == ["a = Abs(x)", "y, z = t:SinCos(a)"]
 
 
 # When a rule says no, or fails
@@ -355,6 +367,26 @@ def test_a_near_miss_says_how_far_it_came_and_where(read: Read) -> None:
     apply_rules(read("g (float x) => (float y) { a = Exp(x) b = Abs(a) y = Neg(b) c = Relu(x) }"), [deep], trace=trace)
     (miss,) = trace.near_misses
     assert (miss.rule, miss.node, miss.reason, miss.matched) == ("<lambda>", "Neg y", "<Exp a> is not Relu", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a = Clip(x, x, x) y = Neg(a)", "<Clip a> has 3 inputs"),
+        ("a = Clip <min = 1.0> (x) y = Neg(a)", "attribute min of <Clip a> is 1.0"),
+        ("a = Clip(x) b = Abs(a) y = Neg(b)", "<Abs b> is not Clip"),
+        ("a = Clip(x) y = Neg(x)", "<Value x> is not computed by Clip here"),
+        ("a = Clip(x) y = Neg(a)", "input low is left out"),
+    ],
+)
+def test_each_obstacle_has_its_words(near_misses: Misses, text: str, reason: str) -> None:
+    clip = rule(lambda x, low: op.Neg(op.Clip(x, low, min=None)))(lambda rw, m: m.x)
+    assert near_misses(f"g (float x) => (float y) {{ {text} }}", clip) == [reason]
+
+
+def test_a_root_of_other_attributes_is_no_near_miss(near_misses: Misses) -> None:
+    wanted = rule(lambda x: op.Softmax(x, axis=1))(lambda rw, m: m.x)
+    assert near_misses("g (float[2,2] x) => (float[2,2] y) { y = Softmax <axis = 0> (x) }", wanted) == []
 
 
 def test_structural_near_misses_are_kept_only_on_demand(read: Read) -> None:
@@ -506,6 +538,14 @@ def test_a_shared_inner_value_of_many_uses_is_reached(rewrite: Rewrite) -> None:
     outputs = ", ".join(f"float u{i}" for i in range(20))
     text = f"g (float x) => ({outputs}) {{ a = Neg(x) b = Neg(a) s = Sigmoid(b) {users} }}"
     assert rewrite(text, shared, double_negation) == [f"u{i} = t:Rest(x)" for i in range(20)]
+
+
+def test_a_change_below_a_skipped_node_is_seen(rewrite: Rewrite) -> None:
+    same = rule(lambda x: op.Sub(x, skip("Cast", x)))(lambda rw, m: rw.op("t").Zero(m.x))
+    later = rule(lambda x: op("t").Foo(x))(lambda rw, m: rw.op("t").Bar(m.x))
+    latest = rule(lambda x: op("t").Bar(x))(lambda rw, m: m.x)
+    text = "g (float x) => (float y) { b = t.Foo(x) c = Cast <to = 1> (b) y = Sub(x, c) }"
+    assert rewrite(text, same, later, latest) == ["y = t:Zero(x)"]
 
 
 def test_a_constant_is_shared_and_never_changed(read: Read) -> None:

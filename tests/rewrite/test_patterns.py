@@ -130,6 +130,12 @@ def test_both_inputs_the_same(read: Read) -> None:
     assert named(found(lambda x, z: op.Add(x, z), read("g (float a) => (float y) { y = Add(a, a) }")))["z"] == "a"
 
 
+def test_a_commutative_operator_of_fewer_inputs(read: Read) -> None:
+    pattern = lambda x, z: op.Max(x, maybe(z))  # noqa: E731
+    assert named(found(pattern, read("g (float a) => (float y) { y = Max(a) }"))) == {"x": "a", "z": None}
+    assert found(lambda x, z: op.Max(x, z), read("g (float a) => (float y) { y = Max(a) }")) is None
+
+
 # Optional inputs, optional nodes, all the rest
 
 
@@ -431,6 +437,47 @@ def test_one_node_is_not_taken_for_two(near_misses: Misses) -> None:
     assert near_misses(text, merge) == ["there is no further MatMul"]
 
 
+# What the driver asks of a rule
+
+
+def test_depth_counts_nodes_that_may_be_there() -> None:
+    def depth(pattern: Callable[..., Any]) -> int:
+        return rule(pattern)(lambda rw, m: None).depth()
+
+    assert depth(lambda x: op.Neg(x)) == 1
+    assert depth(lambda x: op.Neg(skip("Cast", x))) == 2
+    assert depth(lambda x: op.Neg(skip("Cast", op.Abs(x)))) == 3
+    assert depth(lambda x: op.Clip(x, maybe(op.Neg(op.Neg(x))))) == 3
+    assert depth(lambda x: op.Neg(any_of(op.Abs(x), op.Abs(op.Relu(x))))) == 3
+    assert depth(lambda x: (op.Neg(x), op.Abs(op.Relu(x)))) == 2
+    assert depth(lambda x: op.Neg(list(op.Split(op.Abs(x), _outputs=2))[1])) == 3
+
+
+def test_only_what_must_be_there_is_required() -> None:
+    def required(pattern: Callable[..., Any]) -> set[str]:
+        return {kind for _, kind in rule(pattern)(lambda rw, m: None).required()}
+
+    assert required(lambda x: op.Neg(skip("Cast", op.Abs(x)))) == {"Neg", "Abs"}
+    assert required(lambda x: op.Clip(x, maybe(op.Neg(x)))) == {"Clip"}
+    assert required(lambda x: op.Neg(any_of(op.Abs(x), op.Relu(x)))) == {"Neg"}
+    assert required(lambda x: (op.Neg(x), op.Abs(list(op.Split(x, _outputs=2))[1]))) == {"Neg", "Abs", "Split"}
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        lambda x: op.Neg(op.Abs(x, _shared=True)),
+        lambda x: op.Neg(skip("Cast", op.Abs(x, _shared=True))),
+        lambda x: op.Neg(any_of(x, op.Abs(x, _shared=True))),
+        lambda x: op.Clip(x, maybe(op.Abs(x, _shared=True))),
+        lambda x: op.Neg(list(op.Split(x, _outputs=2, _shared=True))[1]),
+    ],
+)
+def test_shared_nodes_are_found_wherever_they_stand(pattern: Callable[..., Any]) -> None:
+    assert rule(pattern)(lambda rw, m: None).shares()
+    assert not rule(lambda x: op.Neg(skip("Cast", any_of(op.Abs(x), x))))(lambda rw, m: None).shares()
+
+
 # What can be said at all
 
 
@@ -446,6 +493,10 @@ def test_a_rule_starts_at_an_operator(pattern: Callable[..., Any]) -> None:
 def test_only_patterns_and_numbers_stand_in_a_pattern(pattern: Callable[..., Any]) -> None:
     with pytest.raises(UsageError, match="has no place in a pattern"):
         rule(pattern)
+
+
+def test_operators_have_no_private_names() -> None:
+    assert not hasattr(op, "_repr_html_")
 
 
 def test_alternatives_for_a_further_output_are_two_rules() -> None:
