@@ -28,7 +28,7 @@ def main() -> None:
         max_drop=0.005,
         progress=lambda text: print(f"  {text}"),
     )
-    result.save(OUTPUT)
+    result.save(OUTPUT, force=True)
     test = open_dataset(ROOT / "models" / "digits-test.npz", input_specs(qc.load(MODEL)))
     scored = measure(Session(MODEL), result.model, test, find_metric("top1"), threads=1)
     size = result.report["size"]

@@ -86,7 +86,7 @@ def compile(
         )
         progress("writing the result")
         made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
-        made.save(folder)
+        made.save(folder, force=force)
     for text in made.report["warnings"]:
         warn(text)
     if as_json:

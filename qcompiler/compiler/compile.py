@@ -18,7 +18,15 @@ from qcompiler.data import Dataset, InputSpec, open_dataset, split
 from qcompiler.errors import GateError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
 from qcompiler.lower import Target
-from qcompiler.onnx_io import infer_types, load, open_session, replaced_directory, save, upgrade_opset
+from qcompiler.onnx_io import (
+    check_replaceable,
+    infer_types,
+    load,
+    open_session,
+    replaced_directory,
+    save,
+    upgrade_opset,
+)
 from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import SCHEMA, render_html, to_json
 from qcompiler.runtime import Session
@@ -52,12 +60,14 @@ class Result:
             self._session = open_session(self.model, threads=self.threads)
         return self._session.run({name: np.asarray(array) for name, array in feeds.items()})
 
-    def save(self, folder: str | Path, *, external_data: bool | None = None) -> Path:
+    def save(self, folder: str | Path, *, force: bool = False, external_data: bool | None = None) -> Path:
         """Write ``model.onnx``, the reports and the recipe into ``folder``, which appears whole or not at all.
 
-        Whatever ``folder`` was before is replaced. Raises OutputError.
+        A result that stands there is replaced with ``force``, anything else never: UsageError. Raises OutputError
+        when the disk refuses.
         """
         target = Path(folder)
+        check_replaceable(target, force)
         with replaced_directory(target) as made:
             written = save(self.model, made / "model.onnx", external_data=external_data)
             self.report["compiled"]["path"] = "model.onnx"

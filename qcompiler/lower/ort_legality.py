@@ -88,7 +88,8 @@ def _objection(node: Node, model: Model) -> str:
     bias = node.input(2)
     if bias is not None and bias.constant is None:
         return "its bias is computed at run time or can be overridden"
-    if bias is not None and bias.constant is not None and bias.constant.size != held.shape[_weight_axis(node)]:
+    channels = held.shape[_weight_axis(node)]
+    if bias is not None and bias.constant is not None and bias.constant.shape not in ((channels,), (1, channels)):
         return "its bias is not one number per output channel"
     if held.size < 16:
         return "its weights are a handful of numbers"
@@ -101,7 +102,8 @@ def _group(node: Node) -> Group:
     users = output.users()
     # An activation that only cuts off disappears into the integer range of what follows.
     # Left alone behind a Gemm it would be fused into a float Gemm before the integer form is looked for.
-    if len(users) == 1 and not output.output_uses and _cuts_at_zero(users[0]):
+    alone = len(users) == 1 and users[0].graph is node.graph and not output.output_uses
+    if alone and _cuts_at_zero(users[0]):
         absorbed.append(users[0])
         output = users[0].output
     bias = node.input(2)

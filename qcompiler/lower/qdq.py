@@ -147,12 +147,13 @@ class _Emitter:
         uses = list(twin.uses) if whole else [(node, place) for node, place in readers if node.inputs[place] is twin]
         self.graph.insert_after(twin.producer, to)
         self.graph.insert_after(to, back)
+        if any(not isinstance(user, Node) for user, _ in uses):
+            back.output.name, twin.name = twin.name, f"{twin.name}_float"
+            back.output.type, back.output.doc = twin.type, twin.doc
         for user, place in uses:
             if isinstance(user, Node):
                 user.set_input(place, back.output)
             else:
-                back.output.name, twin.name = twin.name, f"{twin.name}_float"
-                back.output.type, back.output.doc = twin.type, twin.doc
                 user.set_output(place, back.output)
 
     def _weights(self, group: Group, quant: dict[Value, Quantization]) -> None:

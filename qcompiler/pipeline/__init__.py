@@ -3,7 +3,8 @@
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference, deviation, tolerance
 from qcompiler.pipeline.recipe import GATES, Recipe, find_pass, parse_recipe, with_settings
-from qcompiler.pipeline.run import PassRecord, Pipeline
+from qcompiler.pipeline.record import PassRecord
+from qcompiler.pipeline.run import Pipeline
 
 __all__ = [
     "GATES",

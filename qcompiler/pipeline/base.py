@@ -34,14 +34,15 @@ class PassContext:
     trace: Trace = field(default_factory=Trace)
     disabled: set[str] = field(default_factory=set)
     allowance: int | None = None
-    spent: list[tuple[str, str]] = field(default_factory=list)
+    spent: list[tuple[str, str, str]] = field(default_factory=list)
+    running: str = ""
     progress: Callable[[int], None] = lambda _: None
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""
         if rule in self.disabled or (self.allowance is not None and len(self.spent) >= self.allowance):
             return False
-        self.spent.append((rule, label(node)))  # the rewrite may take the node's name away
+        self.spent.append((self.running, rule, label(node)))  # the rewrite may take the node's name away
         return True
 
     def warn(self, text: str) -> None:

@@ -1,0 +1,139 @@
+"""A run of lossless passes, checked on samples against the model before it. What broke the numbers is found by
+bisection over single rewrites, named, and left out; the rest stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from qcompiler.errors import QCompilerError
+from qcompiler.ir import Model, clone_model, verify
+from qcompiler.pipeline.base import Pass, PassContext
+from qcompiler.pipeline.check import Reference
+from qcompiler.pipeline.record import PassRecord, run_one
+from qcompiler.rewrite import RuleError
+
+__all__ = ["run_lossless"]
+
+
+def run_lossless(
+    model: Model, passes: Sequence[Pass], context: PassContext, progress: Callable[[str], None]
+) -> tuple[Model, list[PassRecord]]:
+    """The model after ``passes``, all lossless, and a record of each. Never raises what a pass raises."""
+    return _Run(model, passes, context, progress).run()
+
+
+class _Run:
+    """Runs the passes again and again, each time without what was found guilty. ``blamed`` maps (pass, rule) to why;
+    ``left_out`` are passes that are not run at all."""
+
+    def __init__(
+        self, model: Model, passes: Sequence[Pass], context: PassContext, progress: Callable[[str], None]
+    ) -> None:
+        self.source = clone_model(model)
+        self.model = model
+        self.passes = passes
+        self.context = context
+        self.progress = progress
+        self.reference = _reference(model, context)
+        self.blamed: dict[tuple[str, str], str] = {}
+        self.left_out: dict[Pass, str] = {}
+
+    def run(self) -> tuple[Model, list[PassRecord]]:
+        while True:
+            records = self._attempt()
+            if records is not None:
+                self.progress("checking the numbers")
+                wrong = self.reference.difference(self.model) if self.reference is not None else ""
+                if not wrong:
+                    break
+                if len(self.left_out) == len(set(self.passes)):
+                    self.context.warn(f"the model does not repeat its own numbers: {wrong}")
+                    break
+                self._blame(wrong)
+            self.model = clone_model(self.source)
+        for record in records:
+            self._tell(record)
+        return self.model, records
+
+    def _attempt(self) -> list[PassRecord] | None:
+        """One run of all passes that are not left out; None when one of them failed and was found guilty."""
+        self.context.allowance, self.context.spent = None, []
+        records: list[PassRecord] = []
+        for item in self.passes:
+            self.progress(item.name)
+            if item in self.left_out:
+                count = sum(1 for _ in self.model.nodes())
+                why = self.left_out[item]
+                records.append(
+                    PassRecord(item.name, item.options(), 0.0, 0, count, count, status="rolled-back", reason=why)
+                )
+                continue
+            try:
+                records.append(run_one(item, self.model, self.context))
+            except RuleError as error:
+                if (item.name, error.rule) in self.blamed:  # it applies rules in its own way: then the pass goes
+                    self.left_out[item] = error.what
+                self.blamed[item.name, error.rule] = error.what
+                self.context.disabled.add(error.rule)
+                return None
+            except Exception as error:  # other people's code: whatever it raises must not end the compile
+                own = isinstance(error, QCompilerError)
+                self.left_out[item] = str(error) if own else f"it raised {type(error).__name__}: {error}"
+                return None
+        return records
+
+    def _blame(self, wrong: str) -> None:
+        """Find what made the numbers wrong, by halving the rewrites that are permitted, and leave it out."""
+        active = [item for item in self.passes if item not in self.left_out]
+        total = len(self.context.spent)
+        if self._wrong(active, 0):
+            # Some pass changes the graph without asking: the first one with which it goes wrong is left out whole.
+            guilty = next((n for n in range(1, len(active) + 1) if self._wrong(active[:n], 0)), len(active))
+            self.left_out[active[guilty - 1]] = wrong
+            return
+        good, bad = 0, total
+        while bad - good > 1:
+            middle = (good + bad) // 2
+            good, bad = (good, middle) if self._wrong(active, middle) else (middle, bad)
+        if not self._wrong(active, bad) or not self.context.spent:
+            self.left_out.update(dict.fromkeys(active, f"rolled back with the passes around it: {wrong}"))
+            return
+        name, rule, where = self.context.spent[-1]
+        self.blamed[name, rule] = f"{wrong}, first after '{rule}' at {where}"
+        self.context.disabled.add(rule)
+
+    def _wrong(self, passes: Sequence[Pass], allowance: int) -> bool:
+        """Are the numbers wrong after the first ``allowance`` rewrites of ``passes``?"""
+        model = clone_model(self.source)
+        self.context.allowance, self.context.spent = allowance, []
+        try:
+            for item in passes:
+                self.context.running = item.name
+                item.run(model, self.context)
+            verify(model)
+        except Exception:  # held back half-way, a pass may fail as it never would by itself
+            return True
+        return bool(self.reference is not None and self.reference.difference(model))
+
+    def _tell(self, record: PassRecord) -> None:
+        """Write into ``record``, and tell the user, what of the pass was left out and why."""
+        for (name, rule), why in self.blamed.items():
+            if name == record.name and record.status != "rolled-back":
+                record.status = record.status if record.changed else "rolled-back"
+                record.reason = f"rule '{rule}' was rolled back: {why}"
+                self.context.warn(f"pass '{record.name}': {record.reason}")
+                return
+        if record.status == "rolled-back":
+            self.context.warn(f"pass '{record.name}' was left out: {record.reason}")
+
+
+def _reference(model: Model, context: PassContext) -> Reference | None:
+    """The source's outputs on the samples; None, with a warning, when there are none or it does not run on them."""
+    if not context.samples:
+        context.warn("the rewrites were not checked on samples, because there are none")
+        return None
+    try:
+        return Reference(model, context.samples, context.threads)
+    except QCompilerError as error:
+        context.warn(f"the rewrites were not checked: the source model itself does not run: {error.what}")
+        return None

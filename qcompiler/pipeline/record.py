@@ -1,0 +1,51 @@
+"""One pass over one model: run it, verify, and write down what it did."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from qcompiler.ir import Model, verify
+from qcompiler.onnx_io import infer_types
+from qcompiler.pipeline.base import Pass, PassContext
+from qcompiler.rewrite import NearMiss, Rewrite, Trace
+
+__all__ = ["PassRecord", "run_one"]
+
+
+@dataclass
+class PassRecord:
+    """What one pass did. ``status`` is applied, no-op, rolled-back or skipped; ``sqnr_db`` is for lossy passes."""
+
+    name: str
+    options: dict[str, Any]
+    seconds: float = 0.0
+    changed: int = 0
+    nodes_before: int = 0
+    nodes_after: int = 0
+    rewrites: dict[str, int] = field(default_factory=dict)
+    sqnr_db: float | None = None
+    status: str = "no-op"
+    reason: str = ""
+    trace: list[Rewrite] = field(default_factory=list)
+    near_misses: list[NearMiss] = field(default_factory=list)
+
+
+def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
+    """Run one pass, verify what it leaves, and write down what it did. Raises whatever the pass raises, or VerifyError."""
+    record = PassRecord(item.name, item.options(), nodes_before=sum(1 for _ in model.nodes()))
+    context.trace = Trace(explain=context.trace.explain)
+    context.running = item.name
+    start = time.perf_counter()
+    record.changed = item.run(model, context)
+    verify(model)
+    if record.changed:
+        infer_types(model)
+    record.seconds = time.perf_counter() - start
+    record.nodes_after = sum(1 for _ in model.nodes())
+    record.rewrites = context.trace.counts()
+    record.trace = context.trace.rewrites
+    record.near_misses = context.trace.near_misses
+    record.status = "applied" if record.changed else "no-op"
+    return record
