@@ -63,7 +63,8 @@ class QuantizeStatic(Pass):
         for value, seen in statistics.items():
             if value not in bad:
                 value.quant = self._quantization(seen, spec)
-        unusable = [group for group in groups if bad.intersection((*group.data, group.output))]
+        known = statistics.keys() - bad
+        unusable = [group for group in groups if not known.issuperset((*group.data, group.output))]
         for group in unusable:
             refused[group.anchor] = "NaN or infinity was seen in its activations, or nothing at all"
             context.warn(f"{group.name} stays float: {refused[group.anchor]}")

@@ -42,12 +42,14 @@ def inspect(model: Path, target: str, as_json: bool) -> None:
 
 def describe(path: Path, target_name: str) -> dict[str, Any]:
     """Everything that ``inspect`` prints. Raises ImportFailure and UsageError."""
+    from qcompiler.cli.models import model_file
     from qcompiler.compiler import find_recipe, find_target, statistics_of
     from qcompiler.ir import format_type
     from qcompiler.onnx_io import infer_types, load, upgrade_opset
     from qcompiler.pipeline import PassContext, Pipeline
 
     target = find_target(target_name)
+    path = model_file(path)
     model = load(path)
     infer_types(model)
     counted = statistics_of(model)

@@ -27,10 +27,8 @@ class _Lazy(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        home = "listing" if cmd_name in ("passes", "targets", "recipes") else cmd_name
-        module = importlib.import_module(
-            f"qcompiler.cli.{home}_command" if home != "listing" else "qcompiler.cli.listing"
-        )
+        home = "listing" if cmd_name in ("passes", "targets", "recipes") else f"{cmd_name}_command"
+        module = importlib.import_module(f"qcompiler.cli.{home}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

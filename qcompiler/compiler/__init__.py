@@ -2,7 +2,7 @@
 
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
-from qcompiler.compiler.compile import Result, compile, input_specs
+from qcompiler.compiler.compilation import Result, compile, input_specs
 
 __all__ = [
     "Result",

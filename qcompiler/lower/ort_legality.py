@@ -43,7 +43,7 @@ def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Nod
     there = set(outputs)
     candidates: list[Node] = []
     for node in model.graph:
-        if node in active or not _is_glue(node):
+        if node in active or not _is_glue(node) or node.output.quant is None:
             continue
         data = _data(node)
         if data and all(value in there for value in data):

@@ -33,7 +33,7 @@ class PassRecord:
 
 
 def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
-    """Run one pass, verify what it leaves, and write down what it did. Raises whatever the pass raises, or VerifyError."""
+    """Run one pass, verify what it leaves, write down what it did. Raises what the pass raises, or VerifyError."""
     record = PassRecord(item.name, item.options(), nodes_before=sum(1 for _ in model.nodes()))
     context.trace = Trace(explain=context.trace.explain)
     context.running = item.name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,5 +109,8 @@ def _spec(item: Any) -> InputSpec:
 
 
 def _first_line(error: Exception) -> str:
+    """What onnxruntime has to say, without the place in its own source where it says it."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    text = text.rpartition("Status Message: ")[2]
+    return re.sub(r"^\S*/onnxruntime\S*:\d+ .*?(?=[A-Z]\w* )", "", text)

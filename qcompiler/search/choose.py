@@ -122,14 +122,12 @@ class _Chooser:
             return everything
         order = self._by_sensitivity()
         size, last_bad, best = 1, 0, None
-        while size < len(order):
+        while best is None and size < len(order):
             candidate = self._without(order, size)
             if candidate is not None and self._good(candidate):
                 best = candidate
-                break
-            last_bad, size = size, min(size * 2, len(order)) if size < len(order) else size + 1
-            if size == len(order):
-                break
+            else:
+                last_bad, size = size, size * 2 if size * 2 < len(order) or size == len(order) - 1 else len(order) - 1
         if best is None:
             return None
         good = size
@@ -141,7 +139,10 @@ class _Chooser:
             else:
                 last_bad = middle
         for group in order[:good]:
-            self.choice.reasons[group] = f"too sensitive: alone it leaves {self.choice.sensitivity[group]:.1f} dB"
+            self.choice.reasons.setdefault(group, "")
+            self.choice.reasons[group] = (
+                self.choice.reasons[group] or f"too sensitive: alone it leaves {self.choice.sensitivity[group]:.1f} dB"
+            )
         return best
 
     def _paying(self, best: Candidate) -> Candidate:
@@ -206,7 +207,8 @@ class _Chooser:
         return quality
 
     def _good(self, candidate: Candidate) -> bool:
-        return candidate.quality.sqnr_db >= self.limits.min_sqnr
+        worst = candidate.quality.sqnr_db
+        return worst >= self.limits.min_sqnr and worst > -math.inf
 
 
 def _costs(group: Group, floats: GroupTimes, integers: GroupTimes) -> str:

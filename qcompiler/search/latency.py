@@ -35,6 +35,8 @@ def interleaved(
     is the wall's, since the work is on other threads. At least five runs, after two that warm up.
     """
     each = [feeds] * len(sessions) if isinstance(feeds, Mapping) else list(feeds)
+    for session, feed in zip(sessions, each, strict=True):
+        session.run(feed)  # unlike the prepared call it says what is wrong
     calls = [session.prepared(feed) for session, feed in zip(sessions, each, strict=True)]
     single = all(session.threads == 1 for session in sessions)
     clock = time.thread_time if single else time.perf_counter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,11 @@ def profile_groups(
     times = {name: min(taken) for name, taken in samples.items()}
     by_weight = {weight: node for node in nodes if node.op_type in INTEGER_OPS for weight in node.inputs}
     by_name = {node.name: node for node in nodes}
+    shared = Counter(group.weight for group in groups)  # one weight does not tell its users apart
     found: GroupTimes = {}
     for group in groups:
-        node = by_weight.get(f"{group.weight.name}_quantized") if group.weight is not None else None
+        alone = group.weight is not None and shared[group.weight] == 1
+        node = by_weight.get(f"{group.weight.name}_quantized") if alone and group.weight is not None else None
         if node is None:
             stems = (group.anchor.name, group.output.name, group.anchor.output.name)
             node = next((by_name[stem + end] for stem in stems for end in _SUFFIXES if stem + end in by_name), None)

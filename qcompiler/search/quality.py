@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.errors import UsageError
+from qcompiler.errors import LoweringError, UsageError
 
 __all__ = ["Accuracy", "Metric", "OutputQuality", "Quality", "compare", "find_metric"]
 
@@ -30,19 +30,35 @@ class OutputQuality:
     comparable: bool = True
 
     def add(self, expected: Any, found: Any) -> None:
-        """Count one sample; both of any one shape. Anything but numeric arrays of equal shape is not comparable."""
+        """Count one sample. Lists are counted item by item; what is not a number only has to be equal.
+
+        Where both hold the same infinity, or both NaN, there is no error; any other that is not finite is endless.
+        """
+        if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+            for a, b in zip(expected, found, strict=True):
+                self.add(a, b)
+            return
+        self.samples += 1
+        if expected is None or found is None or isinstance(expected, list) or isinstance(found, list):
+            self.comparable &= expected is found
+            return
         a, b = np.asarray(expected), np.asarray(found)
-        if a.dtype.kind not in "fiub" or a.shape != b.shape:
-            self.comparable = False
+        if a.shape != b.shape or a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
+            self.comparable &= bool(a.shape == b.shape and np.array_equal(a, b))
+            self.cosines += float(self.comparable)
             return
         x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
+        alike = (x == y) | (np.isnan(x) & np.isnan(y))
+        odd = ~(np.isfinite(x) & np.isfinite(y))
+        if (odd & ~alike).any():
+            self.noise = self.max_abs = math.inf
+        x, y = x[~odd], y[~odd]
         error = x - y
         self.signal += float(x @ x)
         self.noise += float(error @ error)
         self.max_abs = max(self.max_abs, float(np.abs(error).max(initial=0.0)))
         lengths = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
         self.cosines += float(x @ y) / lengths if lengths > 0 else float(np.array_equal(x, y))
-        self.samples += 1
 
     @property
     def sqnr_db(self) -> float:
@@ -61,10 +77,10 @@ class OutputQuality:
 
 @dataclass
 class Quality:
-    """All outputs over ``samples``. ``agreement`` is the share of rows whose largest score stands at the same place.
+    """All outputs over ``samples``. ``agreement`` is the share of answers that are the same.
 
-    It is told for outputs that look like class scores, [rows, classes] with any number of unit axes behind, and is
-    None when there is none.
+    An answer is the place of the largest score in a row of class scores, [rows, classes] with any number of unit axes
+    behind, or an element of an output of integers or booleans. Without either the agreement is None.
     """
 
     outputs: dict[str, OutputQuality] = field(default_factory=dict)
@@ -76,7 +92,12 @@ class Quality:
         """Count one sample."""
         self.samples += 1
         for name, array in expected.items():
+            if name not in found:
+                raise LoweringError(f"the compiled model does not give the output '{name}'")
             self.outputs.setdefault(name, OutputQuality()).add(array, found[name])
+            if _is_decision(array) and np.shape(array) == np.shape(found[name]):
+                self.rows += np.size(array)
+                self.agreed += int((np.asarray(array) == np.asarray(found[name])).sum())
             scores = _scores(array)
             others = _scores(found[name]) if scores is not None else None
             if scores is not None and others is not None and scores.shape == others.shape:
@@ -130,12 +151,19 @@ class Accuracy(Metric):
     def score(self, outputs: Iterable[Outputs], labels: Array | None) -> float:
         if labels is None:
             raise UsageError("--metric top1 needs labels", hint="put an array named 'label' into the data")
+        if np.asarray(labels).dtype.kind not in "iu":
+            raise UsageError("--metric top1: labels are not integers", hint="give the index of the class for each row")
         right = total = 0
         for item, label in zip(outputs, labels, strict=True):
             scores = next((found for array in item.values() if (found := _scores(array)) is not None), None)
             if scores is None:
                 raise UsageError("--metric top1 needs an output of class scores", hint="give --metric MODULE:CALLABLE")
             wanted = np.asarray(label).reshape(-1)
+            if len(wanted) != len(scores):
+                raise UsageError(
+                    f"--metric top1: {len(wanted)} labels for {len(scores)} rows of scores",
+                    hint="give the index of one class for each row",
+                )
             right += int((scores.argmax(1) == wanted).sum())
             total += len(wanted)
         return right / total if total else math.nan
@@ -180,8 +208,15 @@ def find_metric(spec: str | Callable[..., Any]) -> Metric:
     return _Custom(spec, function)
 
 
+def _is_decision(array: Any) -> bool:
+    """True for an output of integers or booleans: a class, an index, a mask, which is right or wrong."""
+    return isinstance(array, np.ndarray | np.generic) and array.dtype.kind in "iub"
+
+
 def _scores(array: Any) -> Array | None:
     """``array`` as [rows, classes], when it looks like class scores."""
+    if array is None or isinstance(array, list):
+        return None
     found = np.asarray(array)
     if found.dtype.kind != "f" or found.ndim < 2 or any(size != 1 for size in found.shape[2:]) or found.shape[1] < 2:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.compiler.assess import Measured, environment, layer_records, measure, peak_rss, statistics_of
+from qcompiler.compiler.assess import Measured, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
-from qcompiler.data import Dataset, InputSpec, open_dataset, split
-from qcompiler.errors import GateError, UsageError
+from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of
+from qcompiler.compiler.job import SLOWER, Job
+from qcompiler.data import InputSpec, open_dataset, split
+from qcompiler.errors import DataError, GateError, LoweringError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
-from qcompiler.lower import Target
 from qcompiler.onnx_io import (
     check_replaceable,
     infer_types,
@@ -28,16 +28,18 @@ from qcompiler.onnx_io import (
     upgrade_opset,
 )
 from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
-from qcompiler.report import SCHEMA, render_html, to_json
+from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
-from qcompiler.search import Choice, Limits, Metric, choose, find_metric
+from qcompiler.search import Choice, Limits, choose, find_metric
 
 __all__ = ["Result", "compile", "input_specs"]
 
 _PROBES = 128  # calibration samples on which candidates are judged
-_CHECKED = 2  # samples on which lossless passes are checked
+_RANDOM = 2  # random samples on which lossless passes are checked where there are no others
+_EXACT = 40.0  # decibels that a lossless rewrite keeps on every sample, whatever the order of additions
+_NOTHING = 1e-5  # a difference below this is none, however small the output itself
+_USUAL = {"min_sqnr": 20.0, "min_speedup": 1.0}  # limits of a lossy recipe that sets none
 _TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
-_SLOWER = 0.97  # a lossless model below this fraction of the source's speed is not an improvement
 
 
 @dataclass
@@ -72,32 +74,12 @@ class Result:
             written = save(self.model, made / "model.onnx", external_data=external_data)
             self.report["compiled"]["path"] = "model.onnx"
             self.report["compiled"]["bytes"] = sum(path.stat().st_size for path in written)
-            self.report["compiled"]["sha256"] = _digest(made / "model.onnx")
-            _sizes(self.report)
+            self.report["compiled"]["sha256"] = digest(made / "model.onnx")
+            fill_sizes(self.report)
             (made / "recipe.toml").write_text(self.recipe, encoding="utf-8")
             (made / "report.json").write_text(to_json(self.report), encoding="utf-8")
             (made / "report.html").write_text(render_html(self.report), encoding="utf-8")
         return target
-
-
-@dataclass
-class _Job:
-    """Everything that one compile works with."""
-
-    source: Any
-    origin: Model
-    session: Session
-    target: Target
-    recipe: Recipe
-    calibration: Dataset
-    scoring: Dataset
-    real_data: bool
-    metric: Metric | None
-    max_drop: float | None
-    limits: Limits
-    context: PassContext
-    progress: Callable[[str], None]
-    threads: int
 
 
 def compile(
@@ -139,6 +121,9 @@ def compile(
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
     if chosen.needs_data and data is None:
         raise UsageError(f"recipe '{chosen.name}' calibrates and needs data", hint="give --data SPEC, or --data random")
+    max_drop = chosen.gates.get("max_drop")
+    if threads < 1:
+        raise UsageError(f"threads have to be at least 1, not {threads}")
     if max_drop is not None and metric is None:
         raise UsageError("--max-drop limits a metric", hint="give --metric top1 or --metric MODULE:CALLABLE")
     measure_by = find_metric(metric) if metric is not None else None
@@ -149,7 +134,7 @@ def compile(
     dataset = open_dataset(
         data if real else "random",
         input_specs(origin),
-        limit=samples if real else _CHECKED,
+        limit=samples if real else _RANDOM,
         batch_size=batch_size,
         seed=seed,
     )
@@ -158,20 +143,29 @@ def compile(
     calibration, scoring = split(dataset) if chosen.needs_data else (dataset, dataset)
     context = PassContext(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
-        samples=[dataset.sample(i) for i in range(min(_CHECKED, len(dataset)))],
+        samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
     )  # fmt: skip
     context.trace.explain = explain
     if not real:
         context.warn("without --data nothing was quantized, and numbers were compared on random inputs only")
+    elif data == "random":
+        context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
+    if chosen.needs_data and len(dataset) == 1:
+        context.warn("one sample both calibrated and scored: give more to have the result tested on others")
     session = (
         Session(source, threads=threads) if isinstance(source, str | Path) else open_session(origin, threads=threads)
     )
-    job = _Job(
-        source, origin, session, chosen_target, chosen, calibration, scoring, real, measure_by, max_drop,
+    try:
+        session.run(context.samples[0])
+    except LoweringError as error:
+        hint = "give samples that it takes" if real else "give --data: it does not take any random input"
+        raise DataError(f"the model itself does not run on the data: {error.what}", hint=hint) from None
+    job = Job(
+        source, origin, session, chosen_target, chosen, calibration, scoring, measure_by, max_drop,
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads,
+        threads, _said(data, samples, batch_size, metric),
     )  # fmt: skip
-    result = _run(job, dataset.description, seed)
+    result = _run(job, seed)
     if isinstance(data, str | Path):
         result.report["data"] = str(data)
     result.report["seconds"] = time.perf_counter() - started
@@ -192,7 +186,7 @@ def input_specs(model: Model) -> list[InputSpec]:
     return specs
 
 
-def _run(job: _Job, data_description: str, seed: int) -> Result:
+def _run(job: Job, seed: int) -> Result:
     """Passes, choice, measurement and the report."""
     model = clone_model(job.origin)
     behind = upgrade_opset(model)
@@ -201,16 +195,23 @@ def _run(job: _Job, data_description: str, seed: int) -> Result:
     infer_types(job.origin)
     before = statistics_of(job.origin)
     infer_types(model)
-    _name_nodes(model)
+    _name_all(model)
     model, records = Pipeline(job.recipe.passes).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
     final, choice = lossless, None
-    if job.context.facts.get("groups") is not None:
+    kept = model
+    if not _is_exact(lossless):
+        kept = job.origin
+        job.context.warn(
+            f"the rewritten float model reached {lossless.quality.sqnr_db:.1f} dB on the data, so the source was kept"
+        )
+        final = measure(job.session, kept, job.scoring, job.metric, job.threads)
+    elif job.context.facts.get("groups") is not None:
         final, choice = _choose(job, model, lossless)
-    kept = final.model
-    if final is lossless and lossless.speedup < _SLOWER:
+        kept = final.model
+    if final is lossless and lossless.speedup < SLOWER:
         again = measure(job.session, model, job.scoring, job.metric, job.threads)
-        if again.speedup < _SLOWER:
+        if again.speedup < SLOWER:
             kept = job.origin
             job.context.warn(
                 f"the rewritten model ran at {again.speedup:.2f} x the source's speed, so the source was kept as it is"
@@ -220,36 +221,55 @@ def _run(job: _Job, data_description: str, seed: int) -> Result:
         if record.status == "applied" and record.name.startswith("quantize"):
             worst = final.quality.sqnr_db
             record.sqnr_db = worst if math.isfinite(worst) else None
-    report = _report(job, before, final, records, seed)
+    report = report_of(job, before, final, records, seed)
     if choice is not None:
-        report |= _decision(job, model, choice)
-    header = {"target": job.target.name, "seed": seed, "data": data_description if job.real_data else None}
+        report |= decision_of(job, model, choice)
+    header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
     return Result(kept, report, job.recipe.to_toml(header), records, job.threads)
 
 
-def _name_nodes(model: Model) -> None:
-    """Give every node a name of its own: reports and profiles tell nodes by name."""
-    taken: set[str] = set()
+def _is_exact(lossless: Measured) -> bool:
+    """True when lossless rewriting kept the numbers on all of the data; the passes were checked on a few samples."""
+    outputs = lossless.quality.outputs.values()
+    agreement = lossless.quality.agreement
+    if agreement is not None and agreement < 0.99:
+        return False
+    return all(item.sqnr_db >= _EXACT or (item.comparable and item.max_abs <= _NOTHING) for item in outputs)
+
+
+def _name_all(model: Model) -> None:
+    """Give every node and every constant a name of its own: reports and profiles tell them by name."""
+    nodes: set[str] = set()
     for node in model.nodes():
-        stem = node.name or next((value.name for value in node.outputs if value.name), node.op_type)
-        name, count = stem, 1
-        while name in taken:
-            count += 1
-            name = f"{stem}_{count}"
-        node.name = name
-        taken.add(name)
+        node.name = _unlike(node.name or next((v.name for v in node.outputs if v.name), node.op_type), nodes)
+    constants: set[str] = set()
+    for graph in model.graphs():
+        for value in graph.constants:
+            if not value.is_input and not value.is_output:
+                value.name = _unlike(value.name or "constant", constants)
 
 
-def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
+def _unlike(stem: str, taken: set[str]) -> str:
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}_{count}"
+    taken.add(name)
+    return name
+
+
+def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
     """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss."""
     probes = job.calibration.subset(range(min(_PROBES, len(job.calibration))))
     # Between integers and float the question is which is faster; what the user asked for is a gate of the result.
     limits = replace(job.limits, min_speedup=min(1.0, job.limits.min_speedup))
+    missed = ""
     for _ in range(_TRIES):
         choice = choose(
             model, job.context.facts["groups"], job.target, probes, limits, threads=job.threads, progress=job.progress
         )
         if choice.best is None:
+            choice.reason = missed or choice.reason
             break
         job.progress("scoring on samples that did not calibrate")
         found = measure(job.session, choice.best.model, job.scoring, job.metric, job.threads)
@@ -269,6 +289,7 @@ def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choi
             break
         else:
             return found, choice
+        missed = choice.reason
         limits = replace(limits, min_sqnr=max(limits.min_sqnr, choice.best.quality.sqnr_db) + deficit + 0.5)
     choice.best = None
     for candidate in choice.tried:
@@ -277,12 +298,24 @@ def _choose(job: _Job, model: Model, lossless: Measured) -> tuple[Measured, Choi
     return lossless, choice
 
 
+def _said(data: Any, samples: int | None, batch_size: int | None, metric: Any) -> dict[str, Any]:
+    """What the resolved recipe notes of how it was called, beside its passes and limits."""
+    named = {"data": data, "metric": metric}
+    said: dict[str, Any] = {key: str(item) for key, item in named.items() if isinstance(item, str | Path)}
+    return said | {"samples": samples, "batch_size": batch_size}
+
+
 def _gates(
     recipe: Recipe, min_sqnr: float | None, min_speedup: float | None, max_drop: float | None
 ) -> dict[str, float]:
-    """The recipe's limits, and over them the caller's."""
+    """The recipe's limits, and over them the caller's. A lossy recipe has limits even if nobody set any."""
+    usual = {} if all(item.lossless for item in recipe.passes) else _USUAL
     given = {"min_sqnr": min_sqnr, "min_speedup": min_speedup, "max_drop": max_drop}
-    return dict(recipe.gates) | {name: float(value) for name, value in given.items() if value is not None}
+    limits = usual | dict(recipe.gates) | {name: float(value) for name, value in given.items() if value is not None}
+    for name, value in limits.items():
+        if not math.isfinite(value):
+            raise UsageError(f"{name} cannot be {value}", hint="give a finite number")
+    return limits
 
 
 def _exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
@@ -294,106 +327,3 @@ def _exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
     if not able:
         raise UsageError(f"recipe '{recipe.name}' has no pass that --exclude could tell something")
     return [f"{name}.exclude={joined}" for name in able]
-
-
-def _report(job: _Job, before: dict[str, Any], final: Measured, records: list[PassRecord], seed: int) -> dict[str, Any]:
-    after = statistics_of(final.model)
-    path = Path(job.source) if isinstance(job.source, str | Path) else None
-    gates = _gate_records(job, final)
-    report: dict[str, Any] = {
-        "schema": SCHEMA,
-        **environment(job.target.name, job.threads),
-        "source": {
-            "path": str(path) if path else None,
-            "sha256": _digest(path) if path else None,
-            "bytes": path.stat().st_size + before["external_bytes"] if path else before["weight_bytes"],
-            **{key: before[key] for key in ("nodes", "parameters", "macs", "ops")},
-        },
-        "compiled": {
-            "path": None,
-            "sha256": None,
-            "bytes": after["weight_bytes"],
-            **{key: after[key] for key in ("nodes", "parameters", "macs", "ops")},
-        },
-        "passes": [_pass_record(record) for record in records],
-        "quality": final.quality_record(),
-        "latency": final.latency_record(),
-        "memory": {"peak_rss_bytes": peak_rss()},
-        "gates": gates,
-        "warnings": list(job.context.warnings),
-        "recipe": job.recipe.name,
-        "seed": seed,
-    }
-    _sizes(report)
-    return report
-
-
-def _decision(job: _Job, model: Model, choice: Choice) -> dict[str, Any]:
-    """What was tried, what was kept and why, and what became of each group."""
-    groups, best = job.context.facts["groups"], choice.best
-    tried = [
-        {
-            "name": item.name,
-            "sqnr_db": item.quality.sqnr_db,
-            "speedup": item.speedup,
-            "int8_nodes": len(item.groups),
-            "kept": item.kept,
-            "why": item.why,
-        }
-        for item in choice.tried
-    ]
-    kept = "float" if best is None else ("int8" if len(best.groups) == len(groups) else "partly")
-    sample = next(iter(job.scoring))
-    layers = layer_records(model, choice, groups, job.context.facts["refused"], sample, job.threads)
-    return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
-
-
-def _gate_records(job: _Job, final: Measured) -> list[dict[str, Any]]:
-    """Each limit, what was reached, and whether that is enough."""
-    found = []
-    for name, limit in job.recipe.gates.items():
-        if name == "min_sqnr":
-            value, passed = final.quality.sqnr_db, final.quality.sqnr_db >= limit
-        elif name == "min_speedup":
-            # What is the same file cannot be slower: a difference is the clock's.
-            value, passed = final.speedup, final.speedup >= min(limit, _SLOWER if limit == 1.0 else limit)
-        else:
-            drop = final.drop
-            value, passed = (math.nan, False) if drop is None else (drop, drop <= limit)
-        found.append({"name": name, "limit": limit, "value": value, "passed": bool(passed)})
-        if not passed:
-            job.context.warn(f"gate {name} was not met: {value:.4g} against a limit of {limit:g}")
-    return found
-
-
-def _pass_record(record: PassRecord) -> dict[str, Any]:
-    names = (
-        "name",
-        "options",
-        "seconds",
-        "changed",
-        "nodes_before",
-        "nodes_after",
-        "rewrites",
-        "sqnr_db",
-        "status",
-        "reason",
-    )
-    return {name: getattr(record, name) for name in names}
-
-
-def _sizes(report: dict[str, Any]) -> None:
-    source, compiled = report["source"]["bytes"], report["compiled"]["bytes"]
-    report["size"] = {
-        "source_bytes": source,
-        "compiled_bytes": compiled,
-        "ratio": source / compiled if compiled else None,
-    }
-
-
-def _digest(path: Path) -> str:
-    state = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            state.update(block)
-    return state.hexdigest()

@@ -1,0 +1,39 @@
+"""Everything that one compile works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from qcompiler.data import Dataset
+from qcompiler.ir import Model
+from qcompiler.lower import Target
+from qcompiler.pipeline import PassContext, Recipe
+from qcompiler.runtime import Session
+from qcompiler.search import Limits, Metric
+
+__all__ = ["SLOWER", "Job"]
+
+SLOWER = 0.97
+"""A model below this fraction of the source's speed is slower; above it the difference may be the clock's."""
+
+
+@dataclass
+class Job:
+    """The request, opened: the model, its session, samples, limits and options."""
+
+    source: Any
+    origin: Model
+    session: Session
+    target: Target
+    recipe: Recipe
+    calibration: Dataset
+    scoring: Dataset
+    metric: Metric | None
+    max_drop: float | None
+    limits: Limits
+    context: PassContext
+    progress: Callable[[str], None]
+    threads: int
+    said: dict[str, Any]

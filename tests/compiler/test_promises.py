@@ -1,0 +1,199 @@
+"""What compile() promises to whoever calls it: no worse model in silence, nobody's files lost, every limit kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx
+import pytest
+from onnx import parser
+
+import qcompiler as qc
+from qcompiler.compiler import catalog
+from qcompiler.errors import DataError, UsageError
+from qcompiler.pipeline import Pass
+from qcompiler.rewrite import Rule
+
+CONVS = """g (float[n,3,16,16] x) => (float[n,4] y) {
+    c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, v) p = GlobalAveragePool(d)
+    f = Flatten(p) y = MatMul(f, u) }"""
+SHAPES = {"w": (16, 3, 3, 3), "b": (16,), "v": (16, 16, 3, 3), "u": (16, 4)}
+
+
+def model_of(text: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
+    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    del proto.graph.initializer[:]
+    random = np.random.default_rng(3)
+    for name, shape in weights.items():
+        array = (random.standard_normal(shape) * 0.3).astype(np.float32)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return proto
+
+
+def images(count: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, 3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Pass]], None]:
+    """Makes a pass known by its name, as a plug-in would."""
+
+    def plug(kind: type[Pass]) -> None:
+        known = dict(catalog.passes()) | {kind.name: kind}
+        monkeypatch.setattr(catalog, "passes", lambda: known)
+        monkeypatch.setattr("qcompiler.compiler.compilation.passes", lambda: known)
+
+    return plug
+
+
+def recipe(folder: Path, *names: str, gates: str = "", data: bool = False) -> Path:
+    path = folder / "mine.toml"
+    listed = "".join(f'[[pass]]\nname = "{name}"\n' for name in names)
+    path.write_text(f"needs_data = {str(data).lower()}\n[gates]\n{gates}\n{listed}")
+    return path
+
+
+def test_save_replaces_nothing_that_is_not_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = qc.compile(model_of(CONVS, **SHAPES), data={"x": images()}, recipe="lossless")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years")
+    (tmp_path / "file.txt").write_text("words")
+    monkeypatch.chdir(tmp_path / "precious")
+    for target in (tmp_path / "precious", tmp_path / "file.txt", Path(".")):
+        for force in (False, True):
+            with pytest.raises(UsageError):
+                result.save(target, force=force)
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "years"
+    assert (tmp_path / "file.txt").read_text() == "words"
+    result.save(tmp_path / "build")
+    with pytest.raises(UsageError, match="exists"):
+        result.save(tmp_path / "build")
+    assert (result.save(tmp_path / "build", force=True) / "model.onnx").is_file()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["build", "file.txt", "precious"]
+
+
+@qc.rule(lambda x: qc.op.Relu(x))
+def clip_high(rw: Any, m: Any) -> Any:
+    """Right as long as nothing is above five."""
+    return rw.op.Clip(m.x, np.float32(0), np.float32(5))
+
+
+@dataclass(frozen=True)
+class ClipHigh(Pass):
+    rules: ClassVar[tuple[Rule, ...]] = (clip_high,)
+    lossless: ClassVar[bool] = True
+
+
+def test_a_rewrite_that_is_wrong_on_other_samples_than_the_checked_ones(
+    tmp_path: Path, plugged: Callable[[type[Pass]], None]
+) -> None:
+    plugged(ClipHigh)
+    model = model_of("g (float[n,4] x) => (float[n,4] y) { r = Relu(x) y = Neg(r) }")
+    data = np.ones((16, 4), np.float32)
+    data[[3, 5, 7]] = 50
+    result = qc.compile(model, data={"x": data}, recipe=recipe(tmp_path, "clip-high"))
+    assert "Clip" not in result.report["compiled"]["ops"]
+    assert any("the source was kept" in text for text in result.report["warnings"])
+    assert result.report["quality"]["outputs"]["y"]["max_abs"] == 0
+
+
+def test_a_recipes_own_limit_on_the_metric_holds(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "quantize-static", gates="max_drop = -1.0\nmin_speedup = 0.0", data=True)
+    with pytest.raises(UsageError, match="--metric"):
+        qc.compile(model_of(CONVS, **SHAPES), data={"x": images()}, recipe=path)
+    result = qc.compile(model_of(CONVS, **SHAPES), data={"x": images()}, recipe=path, metric=lambda outputs, _: 1.0)
+    assert result.report["decision"]["kept"] == "float"
+    assert "metric drops" in result.report["decision"]["reason"]
+
+
+def test_a_lossy_recipe_without_limits_gets_the_usual_ones(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "quantize-static", data=True)
+    result = qc.compile(model_of(CONVS, **SHAPES), data={"x": images()}, recipe=path)
+    assert {gate["name"]: gate["limit"] for gate in result.report["gates"]} == {"min_sqnr": 20.0, "min_speedup": 1.0}
+
+
+@pytest.mark.parametrize("options", [{"min_sqnr": float("nan")}, {"min_speedup": float("inf")}, {"threads": 0}])
+def test_senseless_limits(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        qc.compile(model_of(CONVS, **SHAPES), **options)
+
+
+def test_a_relu_in_a_branch_is_not_absorbed() -> None:
+    text = """g (float[1,3,8,8] x, bool c) => (float[1,8,6,6] y) { k = Conv(x, w)
+        y = If(c) <then_branch = t () => (float[1,8,6,6] p) { p = Relu(k) },
+                   else_branch = e () => (float[1,8,6,6] q) { q = Identity(x2) }> x2 = Conv(x, w) }"""
+    proto = model_of(text, w=(8, 3, 3, 3))
+    data = {"x": images(4)[:, None, :, :8, :8], "c": np.array([True, False, True, False])}
+    result = qc.compile(proto, data=data, min_speedup=0, min_sqnr=15)
+    assert result.report["decision"]["tried"][0]["sqnr_db"] > 20
+
+
+def test_a_bias_down_the_rows_is_not_taken_for_one_along_the_channels() -> None:
+    proto = model_of("g (float[16,32] x) => (float[16,16] y) { y = Gemm(x, w, b) }", w=(32, 16), b=(16, 1))
+    data = {"x": np.random.default_rng(1).standard_normal((64, 32)).astype(np.float32)}
+    report = qc.compile(proto, data=data, min_speedup=0).report
+    assert "bias is not one number per output channel" in report["layers"][0]["reason"]
+
+
+def test_an_output_that_is_given_twice() -> None:
+    text = """g (float[1,3,8,8] x) => (float[1,8,6,6] k, float[1,8,6,6] z) { k = Conv(x, w) z = Relu(k) }"""
+    proto = model_of(text, w=(8, 3, 3, 3))
+    proto.graph.output.append(proto.graph.output[0])
+    try:
+        onnx.checker.check_model(proto)
+    except onnx.checker.ValidationError:
+        pytest.skip("this onnx refuses such a model before we see it")
+    result = qc.compile(proto, data={"x": images(8)[:, None, :, :8, :8]}, min_speedup=0)
+    assert [value.name for value in result.model.graph.outputs] == ["k", "z", "k"]
+
+
+def test_masked_scores_and_labels_are_compared_as_what_they_are() -> None:
+    text = """g (float[n,3,16,16] x) => (float[n,4] y, int64[n] i) <float[4] mask = {0, 0, -inf, 0}> {
+        c = Conv(x, w, b) p = GlobalAveragePool(c) f = Flatten(p) s = MatMul(f, u) m = Add(s, mask)
+        y = Identity(m) i = ArgMax<axis=1, keepdims=0>(s) }""".replace("-inf", "-1")
+    proto = model_of(text, w=(16, 3, 3, 3), b=(16,), u=(16, 4))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32([0, 0, -np.inf, 0]), "mask"))
+    report = qc.compile(proto, data={"x": images()}, recipe="lossless", min_sqnr=20).report
+    assert all(gate["passed"] for gate in report["gates"])
+    assert report["quality"]["agreement"] == 1.0
+
+
+def test_a_model_that_does_not_take_the_data() -> None:
+    proto = model_of("g (float[n,m] x) => (float[a,7] y) <int64[2] s = {-1, 7}> { y = Reshape(x, s) }")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 7]), "s"))
+    with pytest.raises(DataError, match="give --data"):
+        qc.compile(proto)
+
+
+def test_one_sample_and_random_samples_are_told() -> None:
+    proto = model_of(CONVS, **SHAPES)
+    for data, text in (({"x": images(1)}, "one sample both"), ("random", "say nothing about real ones")):
+        warnings = qc.compile(proto, data=data).report["warnings"]
+        assert any(text in item for item in warnings)
+
+
+def test_sequences_of_other_lengths_come_through() -> None:
+    text = """g (float[8] x) => (seq(float[n]) y) <int64[2] s = {3, 5}> { a, b = Split<axis=0>(x, s) y = SequenceConstruct(a, b) }"""
+    proto = model_of(text)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([3, 5]), "s"))
+    found = qc.compile(proto).report["quality"]["outputs"]["y"]
+    assert found["max_abs"] == 0
+
+
+def test_rows_that_are_no_samples_are_calibrated_together() -> None:
+    text = "g (float[T,8] x) => (float[m,16] y) <int64[2] s = {-1, 16}> { r = Reshape(x, s) y = MatMul(r, w) }"
+    proto = model_of(text, w=(16, 16))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 16]), "s"))
+    data = [{"x": np.random.default_rng(i).standard_normal((4, 8)).astype(np.float32)} for i in range(8)]
+    report = qc.compile(proto, data=data, min_speedup=0).report
+    assert report["decision"]["tried"][0]["sqnr_db"] > 20
+
+
+@pytest.mark.parametrize("labels", [np.eye(4)[np.arange(16) % 4], np.array(["a"] * 16)])
+def test_labels_that_are_no_class_indices(labels: np.ndarray) -> None:
+    with pytest.raises(UsageError, match="label"):
+        qc.compile(model_of(CONVS, **SHAPES), data={"x": images(), "label": labels}, metric="top1")
