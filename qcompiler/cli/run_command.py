@@ -24,8 +24,6 @@ def run(
     folder: Path, data: str, output: Path, samples: int | None, batch_size: int | None, threads: int, quiet: bool
 ) -> None:
     """Run the model in FOLDER over data; OUT.npz holds each output, samples along axis 0."""
-    import numpy as np
-
     from qcompiler.cli.models import model_file
     from qcompiler.data import open_dataset
     from qcompiler.errors import OutputError
@@ -41,12 +39,11 @@ def run(
         for index, sample in enumerate(dataset):
             progress(f"sample {index + 1} of {len(dataset)}")
             for name, array in session.run(sample).items():
-                found[name].append(np.asarray(array))
-    arrays = {name: _together(items) for name, items in found.items()}
+                found[name].append(array)
+    arrays = {name: _together(name, items) for name, items in found.items()}
     partial = output.with_name(f".{output.name}.part")
     try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+        _write_npz(partial, arrays)
         partial.replace(output)
     except OSError as error:
         raise OutputError(f"{output} cannot be written: {error.strerror}") from None
@@ -55,10 +52,31 @@ def run(
     result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
 
 
-def _together(items: list[Any]) -> Any:
-    """Samples along axis 0: joined where they have that axis, else stacked."""
+def _together(name: str, items: list[Any]) -> Any:
+    """Samples along axis 0: joined where they have that axis, else stacked. Raises OutputError when they differ."""
     import numpy as np
 
-    if items[0].ndim and len({item.shape[1:] for item in items}) == 1:
-        return np.concatenate(items)
-    return np.stack(items)
+    from qcompiler.errors import OutputError
+
+    arrays = [np.asarray(item) for item in items]
+    if arrays[0].dtype == object:
+        arrays = [array.astype(str) for array in arrays]
+    if arrays[0].ndim and len({array.shape[1:] for array in arrays}) == 1:
+        return np.concatenate(arrays)
+    if len({array.shape for array in arrays}) > 1:
+        raise OutputError(
+            f"output '{name}' has another shape for each sample and does not fit one array", hint="use --samples 1"
+        )
+    return np.stack(arrays)
+
+
+def _write_npz(path: Path, arrays: dict[str, Any]) -> None:
+    """An npz file of arrays of any name; numpy's own function takes `file` for an argument."""
+    import zipfile
+
+    import numpy as np
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

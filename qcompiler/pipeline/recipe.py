@@ -61,6 +61,8 @@ def parse_recipe(text: str, name: str, known: Mapping[str, type[Pass]]) -> Recip
         kind = options.pop("name", None)
         passes.append(find_pass(kind, known).configured(options))
     gates = document.get("gates", {})
+    if not isinstance(gates, dict) or not isinstance(document.get("name", ""), str):
+        raise UsageError(f"recipe {name}: 'gates' has to be a table and 'name' text")
     for key, value in gates.items():
         if key not in GATES or isinstance(value, bool) or not isinstance(value, int | float):
             raise UsageError(

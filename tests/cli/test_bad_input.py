@@ -141,6 +141,8 @@ def test_unknown_pass_and_option_in_a_recipe_file(command: Any, folder: Path) ->
         ('[[pass]]\nname = "fold-constants"\nspeed = 3\n', "speed"),
         ("[[pass\n", "TOML"),
         ("[gates]\nmin_beauty = 1\n", "min_beauty"),
+        ("gates = 3\n", "table"),
+        ('name = ["x"]\n', "text"),
     ):
         (folder / "mine.toml").write_text(text)
         refused(command(*WORDS, "--recipe", "mine.toml", cwd=folder), 2, expected)

@@ -82,6 +82,22 @@ def test_run_writes_the_outputs(command: Any, folder: Path) -> None:
     np.testing.assert_allclose(np.load(folder / "out.npz")["scores"], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_run_writes_outputs_of_any_name(command: Any, folder: Path) -> None:
+    import onnx
+
+    model = onnx.load(folder / "model.onnx")
+    model.graph.node[-1].output[0] = model.graph.output[0].name = "file"
+    onnx.save(model, folder / "renamed.onnx")
+    done = command("run", "renamed.onnx", "--data", "data.npz", "-o", "out.npz", "-q", cwd=folder)
+    assert done.status == 0, done.err
+    assert np.load(folder / "out.npz")["file"].shape == (16, 4)
+
+
+def test_inspect_takes_a_folder_that_compile_made(command: Any, folder: Path) -> None:
+    assert command("compile", "model.onnx", "-o", "build", "-q", cwd=folder).status == 0
+    assert command("inspect", "build", cwd=folder).status == 0
+
+
 def test_exclude_keeps_a_node_in_float(command: Any, folder: Path) -> None:
     words = ("--data", "data.npz", "--min-speedup", "0", "--exclude", "Conv", "-q", "--json")
     report = json.loads(command("compile", "model.onnx", "-o", "build", *words, cwd=folder).out)
