@@ -218,7 +218,9 @@ def _run(job: Job, seed: int) -> Result:
             )
             final = measure(job.session, kept, job.scoring, job.metric, job.threads)
     for record in records:
-        if record.status == "applied" and record.name.startswith("quantize"):
+        if kept is job.origin and record.status == "applied":
+            record.status, record.reason = "rolled-back", "the source was kept as it is"
+        elif record.status == "applied" and record.name.startswith("quantize"):
             worst = final.quality.sqnr_db
             record.sqnr_db = worst if math.isfinite(worst) else None
     report = report_of(job, before, final, records, seed)
