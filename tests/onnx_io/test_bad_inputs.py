@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qcompiler.errors import ImportFailure
 from qcompiler.ir import verify
-from qcompiler.onnx_io import load, to_proto
+from qcompiler.onnx_io import from_proto, load, to_proto
 
 Refusal = Callable[[Any], str]
 Proto = Callable[..., onnx.ModelProto]
@@ -21,12 +21,13 @@ Proto = Callable[..., onnx.ModelProto]
     ("content", "words"),
     [
         (b"", "is not an ONNX model (it has no graph)"),
+        (b"\x08\x0a", "is not an ONNX model (it has no graph)"),
         (b"PK\x03\x04 this is a zip file, honestly" * 10, "is not an ONNX model"),
         (b"# A readme\n\nwith text\n", "is not an ONNX model"),
         (bytes(range(256)) * 4, "is not an ONNX model"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "is not an ONNX model"),
     ],
-    ids=["empty", "zip", "text", "bytes", "lfs pointer"],
+    ids=["empty", "no graph", "zip", "text", "bytes", "lfs pointer"],
 )
 def test_other_files(tmp_path: Path, refusal: Refusal, content: bytes, words: str) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
@@ -97,6 +98,31 @@ def damaged(change: Callable[[onnx.ModelProto], Any]) -> onnx.ModelProto:
 )
 def test_damage_inside(refusal: Refusal, change: Callable[[onnx.ModelProto], Any], words: str) -> None:
     assert words in refusal(damaged(change))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda w: setattr(w, "raw_data", b"123"), "3 bytes where 8 are due"),
+        (lambda w: setattr(w, "raw_data", bytes(12)), "12 bytes where 8 are due"),
+        (lambda w: w.dims.append(-1), "a size is negative"),
+        (lambda w: setattr(w, "data_type", 99), "tensor 'w' has the unknown element type 99"),
+    ],
+)
+def test_damage_that_no_checker_saw(change: Callable[[onnx.TensorProto], Any], words: str) -> None:
+    source = damaged(lambda m: change(m.graph.initializer[0]))
+    with pytest.raises(ImportFailure, match=words):
+        from_proto(source)
+
+
+def test_a_location_that_is_no_text(tmp_path: Path, refusal: Refusal) -> None:
+    def change(model: onnx.ModelProto) -> None:
+        held = model.graph.initializer[0]
+        held.data_location = onnx.TensorProto.EXTERNAL
+        held.external_data.add(key="location").MergeFromString(b"\x12\x01\xff")
+
+    (tmp_path / "m.onnx").write_bytes(damaged(change).SerializeToString())
+    assert "StringStringEntryProto.value that is not UTF-8" in refusal(tmp_path / "m.onnx")
 
 
 SEED = onnx.parser.parse_model("""<ir_version: 10, opset_import: ["": 20, "local": 1]>

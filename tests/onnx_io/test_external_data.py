@@ -16,7 +16,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 from qcompiler.dtypes import DType
 from qcompiler.errors import OutputError
 from qcompiler.ir import ExternalTensor, Graph, Model, Node, SparseTensor, TensorType, Value, difference, tensor
-from qcompiler.onnx_io import load, needs_external_data, save, to_bytes, weight_bytes, writer
+from qcompiler.onnx_io import load, needs_external_data, save, to_bytes, to_proto, weight_bytes, writer
 
 Refusal = Callable[[Any], str]
 Run = Callable[..., list[Any]]
@@ -149,6 +149,14 @@ def test_a_tensor_without_a_length_ends_where_its_elements_do(path: Path, model:
     loaded = load(path)
     assert difference(loaded, model) == ""
     assert all(len(value.const.data()) == value.const.nbytes for value in loaded.graph.constants)
+
+
+def test_entries_with_words_of_their_own_keep_them(path: Path) -> None:
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[1].doc_string = "the same again"
+    path.write_bytes(proto.SerializeToString())
+    docs = {item.name: item.doc_string for item in to_proto(load(path)).graph.initializer}
+    assert docs == {"w": "", "again": "the same again", "half": "", "b": ""}
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks of memory are read from /proc")

@@ -10,7 +10,8 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 from onnx import numpy_helper
 
-from qcompiler.ir import clone_model
+from qcompiler.dtypes import DType
+from qcompiler.ir import TensorType, clone_model
 from qcompiler.onnx_io import from_proto, to_proto
 
 EVERYTHING = """
@@ -106,6 +107,15 @@ def test_the_sample_has_every_field_of_every_message(everything: onnx.ModelProto
 
 def test_it_comes_out_as_it_went_in(everything: onnx.ModelProto) -> None:
     assert str(to_proto(from_proto(everything))) == str(everything)
+
+
+def test_axes_that_are_gone_take_their_meaning_along(everything: onnx.ModelProto) -> None:
+    model = from_proto(everything)
+    x = model.graph.inputs[0]
+    x.metadata["onnx.denotation.1"] = "HEIGHT"
+    x.type = TensorType(DType.FLOAT, (1,))
+    (dim,) = to_proto(model).graph.input[0].type.tensor_type.shape.dim
+    assert dim.denotation == "DATA_BATCH"
 
 
 def test_a_copy_of_the_model_keeps_it_too(everything: onnx.ModelProto) -> None:

@@ -196,6 +196,15 @@ def test_constant_nodes_become_constants(proto: Proto, run: Run, attribute: str,
     assert found.dtype == expected.dtype and found.tolist() == expected.tolist()
 
 
+def test_only_constant_nodes_become_constants(proto: Proto) -> None:
+    model = from_proto(
+        proto("""g (int64[1] x) => (float[n] y) {
+        a = ConstantOfShape <value = float[1] {1}> (x) b = local.Constant <value = float[1] {1}> () y = Add(a, b) }""")
+    )
+    assert [node.op_type for node in model.graph] == ["ConstantOfShape", "Constant", "Add"]
+    assert not model.graph.constants
+
+
 def test_a_constant_may_be_an_output_or_used_before_it_stands(proto: Proto, run: Run) -> None:
     model = load(
         proto("g (float[2] x) => (float[2] y, float[2] k) { y = Add(x, k) k = Constant <value = float[2] {1, 2}> () }")
@@ -260,6 +269,8 @@ def test_subgraphs_capture_outer_values(proto: Proto, run: Run, kind: str, n: in
     onnx.checker.check_model(back, full_check=True)
     if kind == "nested":  # onnxruntime takes no initializer for the output of a branch: the way out repairs that
         assert run(back, x=X, n=np.int64(n))[0].tolist() == ([0, 0] if n else [7, 8])
+        branch = next(a.g for a in back.graph.node[-1].attribute if a.name == "else_branch")
+        assert [node.op_type for node in branch.node] == ["Constant"] and not branch.initializer
     else:
         expected, found = (run(each, x=X, n=np.int64(n)) for each in (source, back))
         assert [each.tolist() for each in found] == [each.tolist() for each in expected]

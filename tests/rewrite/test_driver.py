@@ -456,6 +456,18 @@ def test_a_result_that_does_not_fit_is_an_error(read: Read, result: Any, words: 
     assert words in str(refused_unchanged(read("g (float x) => (float y) { y = Relu(x) }"), wrong))
 
 
+def test_what_a_rule_made_and_did_not_use_is_gone(read: Read) -> None:
+    @rule(lambda x: op.Relu(x))
+    def wasteful(rw: Rewriter, m: Match) -> Any:
+        rw.constant(np.float32(3))
+        rw.op("t").Beep(m.x, np.float32(4))
+        return rw.op.Abs(m.x)
+
+    model = read("g (float x) => (float y) { y = Relu(x) }")
+    apply_rules(model, [wasteful])
+    assert [node.op_type for node in model.graph] == ["Abs"] and not model.graph.constants
+
+
 def test_a_refusal_leaves_no_trace_either(read: Read) -> None:
     @rule(lambda x: op.Relu(x))
     def undecided(rw: Rewriter, m: Match) -> Any:
@@ -497,6 +509,12 @@ def test_a_rule_that_feeds_itself_is_named(read: Read) -> None:
     verify(model)
 
 
+def test_a_rule_that_gives_what_it_takes_is_named(read: Read) -> None:
+    again = rule(lambda x: op.Relu(x))(lambda rw, m: rw.op.Relu(m.x))
+    with pytest.raises(RuleError, match="the rules <lambda> keep undoing"):
+        apply_rules(read("g (float x) => (float y) { y = Relu(x) }"), [again])
+
+
 def test_rewrites_that_make_the_graph_smaller_are_free(read: Read) -> None:
     model = read("g (float x) => (float y) { a = Neg(x) b = Neg(a) c = Neg(b) d = Neg(c) y = Relu(d) }")
     assert apply_rules(model, [double_negation], budget=0) == 2
@@ -534,10 +552,12 @@ def test_alternatives_need_not_all_be_there(rewrite: Rewrite) -> None:
 def test_a_shared_inner_value_of_many_uses_is_reached(rewrite: Rewrite) -> None:
     """A change below a value with many users opens matches at each of them."""
     shared = rule(lambda x: op.Sub(x, op.Sigmoid(x, _shared=True)))(lambda rw, m: rw.op("t").Rest(m.x))
+    later = rule(lambda x: op("t").Foo(x))(lambda rw, m: rw.op("t").Bar(m.x))
+    latest = rule(lambda x: op("t").Bar(x))(lambda rw, m: m.x)
     users = " ".join(f"u{i} = Sub(x, s)" for i in range(20))
     outputs = ", ".join(f"float u{i}" for i in range(20))
-    text = f"g (float x) => ({outputs}) {{ a = Neg(x) b = Neg(a) s = Sigmoid(b) {users} }}"
-    assert rewrite(text, shared, double_negation) == [f"u{i} = t:Rest(x)" for i in range(20)]
+    text = f"g (float x) => ({outputs}) {{ b = t.Foo(x) s = Sigmoid(b) {users} }}"
+    assert rewrite(text, shared, later, latest) == [f"u{i} = t:Rest(x)" for i in range(20)]
 
 
 def test_a_change_below_a_skipped_node_is_seen(rewrite: Rewrite) -> None:

@@ -202,6 +202,36 @@ def test_a_skipped_node_used_elsewhere_is_no_part_of_the_match(read: Read) -> No
     assert named(found(lambda x: op.Relu(skip("Cast", x)), model)) == {"x": "c"}
 
 
+def test_skip_goes_through_first_outputs_only(read: Read) -> None:
+    model = read("g (float[2] a) => (bool[2] y) { d, mask = Dropout(a) y = Not(mask) }")
+    assert named(found(lambda x: op.Not(skip("Dropout", x)), model)) == {"x": "mask"}
+
+
+def test_skip_finds_nothing_where_an_input_is_left_out(read: Read) -> None:
+    model = read("g (float a) => (float y) { y = Clip(a) }")
+    assert found(lambda x, low: op.Clip(x, skip("Cast", low)), model) is None
+
+
+def test_skip_does_not_reach_out_of_a_branch(read: Read) -> None:
+    model = read("""g (float a, bool b) => (float z) { c = Cast <to = 1> (a)
+        z = If(b) <then_branch = t () => (float y) { y = Relu(c) }, else_branch = e () => (float q) { q = Neg(a) }> }""")
+    assert named(found(lambda x: op.Relu(skip("Cast", x)), model)) == {"x": "c"}
+
+
+@pytest.mark.parametrize(("text", "matches"), [("Sum(b, c, d)", True), ("Sum(b, d, c)", False), ("Sum(b, c)", False)])
+def test_the_same_rest_twice_is_the_same_values(read: Read, text: str, matches: bool) -> None:
+    model = read(f"g (float a, float b, float c, float d) => (float y) {{ s = Sum(a, c, d) r = {text} y = Sub(s, r) }}")
+    pattern = lambda x, z, others: op.Sub(op.Sum(x, rest(others)), op.Sum(z, rest(others)))  # noqa: E731
+    assert (found(pattern, model) is not None) is matches
+
+
+def test_before_a_rest_the_order_counts(read: Read) -> None:
+    pattern = lambda x, z, others: op.Sum(op.Neg(x), z, rest(others))  # noqa: E731
+    text = "g (float a, float b, float c) => (float y) {{ n = Neg(a) y = Sum({}) }}"
+    assert found(pattern, read(text.format("n, b, c"))) is not None
+    assert found(pattern, read(text.format("b, n, c"))) is None
+
+
 @pytest.mark.parametrize(("inputs", "bound"), [("a", ()), ("a, b", ("b",)), ("a, b, a, c", ("b", "a", "c"))])
 def test_all_the_rest(read: Read, inputs: str, bound: tuple[str, ...]) -> None:
     model = read(f"g (float[1] a, float[1] b, float[1] c) => (float[n] y) {{ y = Concat <axis = 0> ({inputs}) }}")
