@@ -51,6 +51,10 @@ def is_pure(node: Node) -> bool:
     found = info(node)
     if found is None or not found.deterministic:
         return False
+    if node.op_type == "Dropout" and (training := node.input(2)) is not None:
+        held = training.constant
+        if held is None or held.numpy().any():
+            return False  # in training it draws
     return all(is_pure(inner) for graph in node.subgraphs() for inner in graph.all_nodes())
 
 

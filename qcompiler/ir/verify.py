@@ -122,8 +122,6 @@ def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[V
     for index, value in enumerate(node.outputs):
         if value.producer is not node or value.index != index:
             raise fail(f"gives {value!r} as output {index}, which names another producer")
-        if value in defined:
-            raise fail(f"defines {value!r} a second time")
         stray = _stray_use(value, standing)
         if stray:
             raise fail(f"gives {value!r}, which {stray}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from qcompiler.dtypes import DType
 from qcompiler.ir import Graph, Node, Tensor, Value, tensor
 from qcompiler.rewrite.matcher import Match, Refusal
 from qcompiler.rewrite.pattern import AnyOf, Maybe, NodePattern, Output, Pattern, Skip, parse
@@ -32,7 +33,11 @@ class Rewriter:
 
     def node(self, op_type: str, *inputs: Any, domain: str = "", outputs: int = 1, name: str = "", **attrs: Any) -> Any:
         """Add a node; its output, or a tuple of them when ``outputs`` is more than one. Arrays become constants."""
-        made = Node(op_type, [self._value(item) for item in inputs], attrs, outputs=outputs, domain=domain, name=name)
+        kinds = (item.dtype for item in inputs if isinstance(item, Value) and item.dtype is not None)
+        like = next((kind for kind in kinds if kind.is_float), DType.FLOAT)
+        made = Node(
+            op_type, [self._value(item, like) for item in inputs], attrs, outputs=outputs, domain=domain, name=name
+        )
         self.graph.insert_before(self.anchor, made)
         self.created.append(made)
         return made.output if outputs == 1 else made.outputs
@@ -56,8 +61,11 @@ class Rewriter:
         self.created.clear()
         self.constants.clear()
 
-    def _value(self, item: Any) -> Value | None:
-        return item if item is None or isinstance(item, Value) else self.constant(item)
+    def _value(self, item: Any, like: DType) -> Value | None:
+        """``item`` as an input. A Python float takes the element type of the node's other inputs."""
+        if item is None or isinstance(item, Value):
+            return item
+        return self.constant(tensor(item, like) if isinstance(item, float) else item)
 
 
 class _Maker:

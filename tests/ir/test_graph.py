@@ -115,6 +115,21 @@ def test_an_added_constant_is_typed_by_its_tensor() -> None:
     assert (value.name, value.type, value.shape, value.rank) == ("k", TensorType(DType.INT8, (1, 2)), (1, 2), 2)
 
 
+def test_the_standard_domain_has_two_names() -> None:
+    for domain in ("", "ai.onnx"):
+        node = Node("Relu", domain=domain)
+        assert node.domain == "" and node.is_op("Neg", "Relu") and not node.is_op("Neg")
+    assert not Node("Relu", domain="other").is_op("Relu")
+
+
+def test_what_things_are_called_in_messages() -> None:
+    assert repr(Node("Relu", name="n", outputs=[Value("y")])) == "<Relu n>"
+    assert repr(Node("Relu", outputs=[Value("y")])) == "<Relu y>"
+    assert repr(Node("Relu", domain="d", outputs=0)) == "<d:Relu >"
+    assert (repr(Value("y")), repr(Value())) == ("<Value y>", "<Value ?>")
+    assert repr(Graph("g")) == "<Graph g of 0 nodes>"
+
+
 # The list of nodes
 
 

@@ -14,9 +14,9 @@ import pytest
 from onnx.external_data_helper import convert_model_to_external_data
 
 from qcompiler.dtypes import DType
-from qcompiler.errors import OutputError
+from qcompiler.errors import ImportFailure, OutputError
 from qcompiler.ir import ExternalTensor, Graph, Model, Node, SparseTensor, TensorType, Value, difference, tensor
-from qcompiler.onnx_io import load, needs_external_data, save, to_bytes, to_proto, weight_bytes, writer
+from qcompiler.onnx_io import from_proto, load, needs_external_data, save, to_bytes, to_proto, weight_bytes, writer
 
 Refusal = Callable[[Any], str]
 Run = Callable[..., list[Any]]
@@ -232,6 +232,13 @@ def test_a_path_that_leaves_the_folder_is_refused(path: Path, refusal: Refusal, 
     message = refusal(moved)
     assert "tensor 'w'" in message
     assert "outside the model's folder" in message or (location == "." and "missing" in message)
+
+
+def test_strings_do_not_lie_in_a_file(path: Path) -> None:
+    proto = onnx.load(path, load_external_data=False)
+    proto.graph.initializer[0].data_type = onnx.TensorProto.STRING
+    with pytest.raises(ImportFailure, match=r"tensor 'w' .* strings cannot lie in a file of their own"):
+        from_proto(proto, path.parent)
 
 
 def test_bytes_have_no_folder(path: Path, refusal: Refusal) -> None:

@@ -11,7 +11,18 @@ from google.protobuf.message import Message
 from onnx import numpy_helper
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import TensorType, clone_model
+from qcompiler.ir import (
+    Graph,
+    MapType,
+    Model,
+    OpaqueType,
+    OptionalType,
+    SequenceType,
+    TensorType,
+    Type,
+    Value,
+    clone_model,
+)
 from qcompiler.onnx_io import from_proto, to_proto
 
 EVERYTHING = """
@@ -116,6 +127,30 @@ def test_axes_that_are_gone_take_their_meaning_along(everything: onnx.ModelProto
     x.type = TensorType(DType.FLOAT, (1,))
     (dim,) = to_proto(model).graph.input[0].type.tensor_type.shape.dim
     assert dim.denotation == "DATA_BATCH"
+
+
+@pytest.mark.parametrize(
+    "type",
+    [
+        None,
+        TensorType(None),
+        TensorType(DType.INT4, (1, "n", None)),
+        TensorType(DType.FLOAT, ()),
+        TensorType(DType.FLOAT, (2,), True),
+        SequenceType(None),
+        SequenceType(OptionalType(TensorType(DType.STRING))),
+        OptionalType(None),
+        OptionalType(SequenceType(TensorType(DType.BOOL, (0,)))),
+        MapType(DType.INT64, None),
+        MapType(DType.STRING, SequenceType(TensorType(DType.FLOAT))),
+        OpaqueType("d", "n"),
+    ],
+    ids=repr,
+)
+def test_types_are_told_apart(type: Type | None) -> None:
+    graph = Graph("g")
+    graph.add_output(graph.add_input(Value("x", type)))
+    assert from_proto(to_proto(Model(graph, {}))).graph.inputs[0].type == type
 
 
 def test_a_copy_of_the_model_keeps_it_too(everything: onnx.ModelProto) -> None:
