@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime
 
+from qcompiler.compiler.job import SLOWER
 from qcompiler.data import Dataset
 from qcompiler.ir import ExternalTensor, Model, Value
 from qcompiler.lower import INTEGER_OPS, Group
@@ -23,6 +24,8 @@ from qcompiler.runtime import Session
 from qcompiler.search import Choice, Metric, Quality, Timing, interleaved, profile_groups
 
 __all__ = ["Measured", "environment", "layer_records", "measure", "peak_rss", "statistics_of"]
+
+_TICK = 5e-3  # milliseconds by which two timings of one small model differ from run to run
 
 
 @dataclass
@@ -43,6 +46,11 @@ class Measured:
     def speedup(self) -> float:
         """Least time of the source over the least of this model."""
         return self.source_time.least / self.time.least
+
+    @property
+    def is_slower(self) -> bool:
+        """True when this model is slower by more than the clock's share: three percent and five microseconds."""
+        return self.speedup < SLOWER and self.time.least - self.source_time.least > _TICK
 
     @property
     def drop(self) -> float | None:

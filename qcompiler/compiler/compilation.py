@@ -14,7 +14,7 @@ import numpy as np
 from qcompiler.compiler.assess import Measured, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of
-from qcompiler.compiler.job import SLOWER, Job
+from qcompiler.compiler.job import Job
 from qcompiler.data import InputSpec, open_dataset, split
 from qcompiler.errors import DataError, GateError, LoweringError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
@@ -209,9 +209,9 @@ def _run(job: Job, seed: int) -> Result:
     elif job.context.facts.get("groups") is not None:
         final, choice = _choose(job, model, lossless)
         kept = final.model
-    if final is lossless and lossless.speedup < SLOWER:
+    if final is lossless and lossless.is_slower:
         again = measure(job.session, model, job.scoring, job.metric, job.threads)
-        if again.speedup < SLOWER:
+        if again.is_slower:
             kept = job.origin
             job.context.warn(
                 f"the rewritten model ran at {again.speedup:.2f} x the source's speed, so the source was kept as it is"
