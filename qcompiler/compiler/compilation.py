@@ -107,7 +107,8 @@ def compile(
     ``source`` is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram`` or graphsurgeon
     ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
     odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
-    ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result).
+    ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
+    smallest model whatever its time.
     ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.

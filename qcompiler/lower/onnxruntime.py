@@ -1,17 +1,19 @@
 """Target ``ort-cpu``: onnxruntime's CPU provider. Fast integer kernels take uint8 activations and int8 weights per
-output channel; int8 activations are several times slower on x86."""
+output channel, or uint8 weights where int8 products saturate; int8 activations are several times slower on x86."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import onnx
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value
 from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
+from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
 from qcompiler.lower.target import Group, Target
 
@@ -31,11 +33,17 @@ INTEGER_OPS = frozenset(
 """What an integer group looks like once onnxruntime has fused it."""
 
 
+@dataclass(frozen=True)
 class OrtCpu(Target):
-    """onnxruntime on the processor."""
+    """onnxruntime on the processor.
 
-    name = "ort-cpu"
-    description = "onnxruntime, CPU provider: uint8 activations, int8 weights per channel, Q/DQ"
+    ``saturates`` says that products of uint8 and int8 saturate there; None asks this machine.
+    """
+
+    saturates: bool | None = None
+
+    name: ClassVar[str] = "ort-cpu"
+    description: ClassVar[str] = "onnxruntime, CPU provider: uint8 activations, 8-bit weights per channel, Q/DQ"
 
     def unavailable(self) -> str:
         """Never: onnxruntime is a base dependency."""
@@ -46,8 +54,9 @@ class OrtCpu(Target):
         return QuantSpec(DType.UINT8)
 
     def weight_spec(self, axis: int) -> QuantSpec:
-        """Symmetric int8 per output channel."""
-        return QuantSpec(DType.INT8, symmetric=True, axis=axis)
+        """Symmetric per output channel: int8, or uint8 around 128 where int8 products saturate."""
+        saturates = products_saturate() if self.saturates is None else self.saturates
+        return QuantSpec(DType.UINT8 if saturates else DType.INT8, symmetric=True, axis=axis)
 
     def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
         """Convolutions, MatMul and Gemm with constant weights; see :mod:`qcompiler.lower.ort_legality`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import ClassVar
 
 from qcompiler.ir import Model, Node, QuantSpec, Value
 
@@ -34,8 +35,8 @@ class Group:
 class Target(ABC):
     """A runtime on a kind of machine. Instances hold no state."""
 
-    name: str
-    description: str
+    name: ClassVar[str]
+    description: ClassVar[str]
 
     @abstractmethod
     def unavailable(self) -> str:

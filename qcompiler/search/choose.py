@@ -29,7 +29,10 @@ _PAYS = 0.9  # an integer op has to be at least this much faster by itself, sinc
 
 @dataclass(frozen=True)
 class Limits:
-    """What the result has to keep: decibels of the worst output, and time of the source over its own."""
+    """What the result has to keep: decibels of the worst output, and time of the source over its own.
+
+    With ``min_speedup`` 0 size is the goal: no group goes back to float for its time.
+    """
 
     min_sqnr: float
     min_speedup: float
@@ -69,7 +72,7 @@ def choose(
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
-    """The fastest form of ``model`` that keeps ``limits``, judged on ``probes``.
+    """The fastest form of ``model`` that keeps ``limits``, judged on ``probes``; with ``min_speedup`` 0 the smallest.
 
     Time: one lowering, loading and run over the samples for each candidate, of which there are about 2 log(groups),
     and one over a few samples for each group if the first candidate is not accurate enough.
@@ -101,7 +104,7 @@ class _Chooser:
             self.choice.reason = "nothing in it can run in integers on this target"
             return self.choice
         best = self._accurate()
-        if best is not None:
+        if best is not None and self.limits.min_speedup > 0:
             best = self._paying(best)
         if best is None:
             self.choice.reason = f"no choice of integer groups keeps {self.limits.min_sqnr:g} dB"

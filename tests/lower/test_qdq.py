@@ -12,7 +12,7 @@ import pytest
 from onnx import parser
 
 from qcompiler.calibrate import collect
-from qcompiler.ir import Model, Quantization, affine_parameters, format_graph, verify
+from qcompiler.ir import Model, Quantization, affine_parameters, format_graph, tensor, verify
 from qcompiler.lower import OrtCpu, optimized_nodes
 from qcompiler.onnx_io import infer_types, load, open_session, save, to_proto
 from qcompiler.search import Quality
@@ -33,7 +33,9 @@ def model_of(text: str, opset: int = 17, **weights: tuple[int, ...]) -> Model:
     return made
 
 
-def lowered(model: Model, *, count: int = 8, only: slice = slice(None)) -> tuple[Model, list[dict[str, Any]]]:
+def lowered(
+    model: Model, *, count: int = 8, only: slice = slice(None), target: OrtCpu = TARGET
+) -> tuple[Model, list[dict[str, Any]]]:
     session = open_session(model)
     random = np.random.default_rng(1)
     samples = [
@@ -45,13 +47,13 @@ def lowered(model: Model, *, count: int = 8, only: slice = slice(None)) -> tuple
         }
         for _ in range(count)
     ]
-    groups, _ = TARGET.groups(model)
-    for value, seen in collect(model, TARGET.observed(model, groups), samples).items():
-        spec = TARGET.activation_spec()
+    groups, _ = target.groups(model)
+    for value, seen in collect(model, target.observed(model, groups), samples).items():
+        spec = target.activation_spec()
         low, high = seen.minmax()
         bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
         value.quant = Quantization(spec, *affine_parameters(low, high, spec), *bounds)
-    made = TARGET.lower(model, groups[only])
+    made = target.lower(model, groups[only])
     verify(made)
     onnx.checker.check_model(to_proto(made), full_check=True)
     return made, samples
@@ -133,17 +135,20 @@ def test_where_pairs_stand() -> None:
     ]
 
 
-def test_weights_are_symmetric_per_channel_and_bias_has_the_products_scale() -> None:
+@pytest.mark.parametrize(("saturates", "middle", "dtype"), [(False, 0, np.int8), (True, 128, np.uint8)])
+def test_weights_are_symmetric_per_channel_and_bias_has_the_products_scale(
+    saturates: bool, middle: int, dtype: type
+) -> None:
     model = model_of("g (float[1,8,5,5] x) => (float[1,8,5,5] y) { y = Conv(x, w, b) }", w=(8, 8, 1, 1), b=(8,))
     weights = next(value for value in model.graph.constants if value.name == "w").constant
     bias = next(value for value in model.graph.constants if value.name == "b").constant
     assert weights is not None and bias is not None
-    made, _ = lowered(model)
+    made, _ = lowered(model, target=OrtCpu(saturates=saturates))
     held = {value.name: value.const.numpy() for value in made.graph.constants if value.const is not None}  # type: ignore[union-attr]
     scale = np.abs(weights.numpy()).max(axis=(1, 2, 3)) / 127
     np.testing.assert_allclose(held["w_scale"], scale, rtol=1e-6)
-    assert not held["w_zero_point"].any() and held["w_quantized"].dtype == np.int8
-    assert np.abs(held["w_quantized"]).max() == 127
+    assert (held["w_zero_point"] == middle).all() and held["w_quantized"].dtype == dtype
+    assert np.abs(held["w_quantized"].astype(int) - middle).max() == 127
     np.testing.assert_allclose(held["b_scale"], held["w_scale"] * held["x_scale"], rtol=1e-6)
     np.testing.assert_array_equal(held["b_quantized"], np.rint(bias.numpy() / held["b_scale"]).astype(np.int32))
 
@@ -163,8 +168,7 @@ def test_a_shared_weight_serves_an_integer_and_a_float_user() -> None:
 def test_a_weight_shared_by_two_integer_users_is_stored_once() -> None:
     model = model_of("g (float[n,32] x) => (float[n,32] y) { h = MatMul(x, w) y = MatMul(h, w) }", w=(32, 32))
     made, samples = lowered(model)
-    stored = [value for value in made.graph.constants if value.const is not None and value.const.dtype.name == "INT8"]
-    assert sum(value.name.startswith("w_quantized") for value in stored) == 1
+    assert sum(value.name.startswith("w_quantized") for value in made.graph.constants) == 1
     assert decibels(model, made, samples) > 25
 
 
@@ -179,8 +183,6 @@ def test_a_large_bias_over_tiny_weights_does_not_overflow() -> None:
     model = model_of("g (float[1,4,5,5] x) => (float[1,4,5,5] y) { y = Conv(x, w, b) }", w=(4, 4, 1, 1), b=(4,))
     for value in list(model.graph.constants):
         array = value.const.numpy() * (1e-9 if value.name == "w" else 1e3)  # type: ignore[union-attr]
-        from qcompiler.ir import tensor
-
         value.const = tensor(array.astype(np.float32))
     made, samples = lowered(model)
     assert decibels(model, made, samples) > 25
@@ -229,3 +231,15 @@ def test_the_result_survives_a_file(tmp_path: Path) -> None:
     made, samples = lowered(model)
     save(made, tmp_path / "m.onnx", external_data=True)
     assert decibels(made, load(tmp_path / "m.onnx"), samples, optimize=False) == np.inf
+
+
+def test_the_extremes_of_both_factors_are_multiplied_right() -> None:
+    """A processor without 8-bit dot products saturates at 16 bits: the form of the weights has to avoid it."""
+    model = model_of("g (float[n,64] x) => (float[n,16] y) { y = MatMul(x, w) }", w=(64, 16))
+    for value in model.graph.constants:
+        value.const = tensor(np.ones((64, 16), np.float32))
+    made, _ = lowered(model)
+    held = {value.name: value.const.numpy() for value in made.graph.constants if value.const is not None}  # type: ignore[union-attr]
+    x = np.full((2, 64), (255 - float(held["x_zero_point"])) * held["x_scale"], np.float32)
+    y = open_session(made).run({"x": x})["y"]
+    np.testing.assert_allclose(y, x @ np.ones((64, 16), np.float32), rtol=1e-5)

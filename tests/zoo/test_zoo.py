@@ -71,9 +71,11 @@ def test_batch_norms_of_ultraface_fold_into_its_convolutions() -> None:
 
 def test_squeezenet_int8() -> None:
     """quantize_static reaches 23.0 dB and 96.8 % agreement on the same halves."""
-    result = qc.compile(model_path("squeezenet1.1"), recipe="int8", data=samples("squeezenet1.1"), metric="top1")
+    data = samples("squeezenet1.1")
+    # Without regard to time: whether integers pay at all is the processor's.
+    result = qc.compile(model_path("squeezenet1.1"), recipe="int8", data=data, metric="top1", min_speedup=0)
     report = result.report
-    assert report["decision"]["kept"] in ("int8", "partly")
+    assert report["decision"]["kept"] == "int8"
     assert report["quality"]["samples"] == 125
     assert report["quality"]["outputs"]["softmaxout_1"]["sqnr_db"] >= 23.0
     assert report["quality"]["agreement"] >= 0.95
