@@ -26,7 +26,7 @@ __all__ = ["compile"]
 @click.option("--metric", help="top1 or MODULE:CALLABLE(outputs, labels).")
 @click.option("--max-drop", type=float, help="How much the metric may lose, in its own unit.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="How close the outputs have to stay, in decibels.")
-@click.option("--min-speedup", type=float, help="How much faster than the source it has to be; 0: the smallest, at any speed.")
+@click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
