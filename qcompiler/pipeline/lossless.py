@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model, clone_model, verify
+from qcompiler.onnx_io import infer_types
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
 from qcompiler.pipeline.record import PassRecord, run_one
 from qcompiler.rewrite import RuleError
 
 __all__ = ["run_lossless"]
+
+_ROUNDS = 8  # of all passes; real models need one or two, and two passes that undo each other must end
 
 
 def run_lossless(
@@ -59,28 +62,35 @@ class _Run:
         """One run of all passes that are not left out; None when one of them failed and was found guilty."""
         self.context.allowance, self.context.spent = None, []
         records: list[PassRecord] = []
-        for item in self.passes:
+
+        def run(item: Pass, again: bool) -> int:
             self.progress(item.name)
-            if item in self.left_out:
-                count = sum(1 for _ in self.model.nodes())
-                why = self.left_out[item]
-                records.append(
-                    PassRecord(item.name, item.options(), 0.0, 0, count, count, status="rolled-back", reason=why)
-                )
-                continue
             try:
-                records.append(run_one(item, self.model, self.context))
+                record = self._left_out(item) if item in self.left_out else run_one(item, self.model, self.context)
             except RuleError as error:
                 if (item.name, error.rule) in self.blamed:  # it applies rules in its own way: then the pass goes
                     self.left_out[item] = error.what
                 self.blamed[item.name, error.rule] = error.what
                 self.context.disabled.add(error.rule)
-                return None
+                raise _Failed from None
             except Exception as error:  # other people's code: whatever it raises must not end the compile
                 own = isinstance(error, QCompilerError)
                 self.left_out[item] = str(error) if own else f"it raised {type(error).__name__}: {error}"
-                return None
+                raise _Failed from None
+            if record.changed or not again:
+                records.append(record)
+            return record.changed
+
+        try:
+            _until_quiet(self.passes, run)
+        except _Failed:
+            return None
         return records
+
+    def _left_out(self, item: Pass) -> PassRecord:
+        count = sum(1 for _ in self.model.nodes())
+        why = self.left_out[item]
+        return PassRecord(item.name, item.options(), 0.0, 0, count, count, status="rolled-back", reason=why)
 
     def _blame(self, wrong: str) -> None:
         """Find what made the numbers wrong, by halving the rewrites that are permitted, and leave it out."""
@@ -107,13 +117,19 @@ class _Run:
         model = clone_model(self.source)
         self.context.allowance, self.context.spent = allowance, []
         try:
-            for item in passes:
-                self.context.running = item.name
-                item.run(model, self.context)
+            _until_quiet(passes, lambda item, _: self._bare(item, model))
             verify(model)
         except Exception:  # held back half-way, a pass may fail as it never would by itself
             return True
         return bool(self.reference is not None and self.reference.difference(model))
+
+    def _bare(self, item: Pass, model: Model) -> int:
+        """Run a pass of a bisection, with the types that it would have found in the real run."""
+        self.context.running = item.name
+        changed = item.run(model, self.context)
+        if changed:
+            infer_types(model)
+        return changed
 
     def _tell(self, record: PassRecord) -> None:
         """Write into ``record``, and tell the user, what of the pass was left out and why."""
@@ -125,6 +141,23 @@ class _Run:
                 return
         if record.status == "rolled-back":
             self.context.warn(f"pass '{record.name}' was left out: {record.reason}")
+
+
+class _Failed(Exception):
+    """A pass failed and was found guilty: the attempt is over."""
+
+
+def _until_quiet(passes: Sequence[Pass], run: Callable[[Pass, bool], int]) -> None:
+    """``run(pass, again)`` for each pass in order, and again from the first until all in a row change nothing.
+
+    What a late pass leaves may be work for an early one: a value that turns out to have a known shape makes a
+    constant, and that a Reshape that changes nothing. Every pass runs once; at most ``_ROUNDS`` times.
+    """
+    quiet = 0
+    for step in range(_ROUNDS * len(passes)):
+        quiet = 0 if run(passes[step % len(passes)], step >= len(passes)) else quiet + 1
+        if quiet >= len(passes):
+            return
 
 
 def _reference(model: Model, context: PassContext) -> Reference | None:
