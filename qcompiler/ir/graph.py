@@ -8,6 +8,7 @@ There is one write path. A node's inputs change through :meth:`Node.set_input`, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from qcompiler.dtypes import DType
@@ -79,6 +80,9 @@ class Value:
 
     def users(self) -> list[Node]:
         """The nodes that take the value, each once, in order of first use."""
+        if len(self.uses) == 1:  # nearly always
+            ((user, _),) = self.uses
+            return [user] if isinstance(user, Node) else []
         return list(dict.fromkeys(user for user, _ in self.uses if isinstance(user, Node)))
 
     def replace_uses(self, new: Value) -> None:
@@ -179,8 +183,7 @@ class Node:
 
     def subgraphs(self) -> Iterator[Graph]:
         """The graphs among the attributes, in order."""
-        for attr in self.attrs.values():
-            yield from attr.graphs()
+        return chain.from_iterable(attr.graphs() for attr in self.attrs.values()) if self.attrs else iter(())
 
     def before(self, other: Node) -> bool:
         """True when this node stands before ``other`` in the same graph; constant time."""
@@ -515,6 +518,8 @@ def _claim(node: Node) -> None:
     for position, value in enumerate(node._inputs):
         if value is not None:
             value.uses[node, position] = None
+    if not node.attrs:
+        return
     for graph in node.subgraphs():
         graph.owner = node
         for position, value in enumerate(graph._outputs):
@@ -529,6 +534,8 @@ def _release(node: Node) -> None:
     for position, value in enumerate(node._inputs):
         if value is not None:
             value.uses.pop((node, position), None)
+    if not node.attrs:
+        return
     for graph in node.subgraphs():
         for position, value in enumerate(graph._outputs):
             if value.uses.pop((graph, position), 0) is None:

@@ -178,8 +178,10 @@ class _Driver:
         for value in rewriter.constants:
             if not value.uses:
                 rewriter.graph.remove_constant(value)
-        self.population.update((node.domain, node.op_type) for node in _with_inner(created))
-        self.population.subtract((node.domain, node.op_type) for node in _with_inner(removed))
+        for node in _with_inner(created):
+            self.population[node.domain, node.op_type] += 1
+        for node in _with_inner(removed):
+            self.population[node.domain, node.op_type] -= 1
         self.trace.rewrites.append(Rewrite(rule.name, nodes_in, tuple(label(node) for node in created if node.graph)))
         self._spend(rule, found.root, len(created) - len(removed))
         self._enqueue(_with_inner(created))
@@ -187,15 +189,25 @@ class _Driver:
 
     def _requeue(self, level: list[Node]) -> None:
         """The nodes of ``level`` changed: those at which a pattern that reaches them may start go back on the list."""
-        for _ in range(self.reach):
+        for step in range(self.reach):
             if self.paired:  # a pattern of several outputs starts at one user of a value and goes on at another
                 inputs = dict.fromkeys(value for node in level for value in node.inputs if value is not None)
                 siblings = (user for value in inputs if len(value.uses) <= _MANY for user in value.users())
                 level = list(dict.fromkeys((*level, *siblings)))
             self._enqueue(level)
-            values = (value for node in level for value in node.outputs)
-            reached = (value for value in values if self.few is None or len(value.uses) <= self.few)
-            level = list(dict.fromkeys(user for value in reached for user in value.users()))
+            if step + 1 < self.reach:
+                level = self._following(level)
+
+    def _following(self, level: list[Node]) -> list[Node]:
+        """The nodes that take what ``level`` gives."""
+        found: dict[Node, None] = {}
+        for node in level:
+            for value in node.outputs:
+                if self.few is None or len(value.uses) <= self.few:
+                    for user, _ in value.uses:
+                        if isinstance(user, Node):
+                            found[user] = None
+        return list(found)
 
     def _spend(self, rule: Rule, root: Node, growth: int) -> None:
         self.recent.append(rule.name)
@@ -229,5 +241,6 @@ def _late_value(rewriter: Rewriter, news: tuple[Value, ...]) -> Value | None:
 def _with_inner(nodes: Iterable[Node]) -> Iterator[Node]:
     for node in nodes:
         yield node
-        for graph in node.subgraphs():
-            yield from graph.all_nodes()
+        if node.attrs:
+            for graph in node.subgraphs():
+                yield from graph.all_nodes()

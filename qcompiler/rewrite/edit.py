@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir import Graph, Node, Value, dependencies
 from qcompiler.ops import is_pure
 
 __all__ = ["can_replace", "drop_constant_if_unused", "erase_dead", "replace_value"]
@@ -61,25 +61,28 @@ def erase_dead(nodes: Iterable[Node], removed: list[Node] | None = None, matched
     stack = list(nodes)
     while stack:
         node = stack.pop()
-        if node.graph is None or any(value.uses for value in node.outputs):
+        if node.graph is None or _is_used(node) or (node not in matched and not is_pure(node)):
             continue
-        if node not in matched and not is_pure(node):
-            continue
-        inputs = dict.fromkeys(value for value in node.inputs if value is not None)
-        for graph in node.subgraphs():
-            for inner in graph.all_nodes():
-                inputs.update(dict.fromkeys(value for value in inner.inputs if value is not None))
-            inputs.update(dict.fromkeys(graph.outputs))
+        needed = tuple(dependencies(node)) if node.attrs else node.inputs
         node.graph.remove(node)
         if removed is not None:
             removed.append(node)
-        for value in inputs:
+        for value in needed:
+            if value is None:
+                continue
             touched[value] = None
             if value.producer is not None:
                 stack.append(value.producer)
             else:
                 drop_constant_if_unused(value)
     return [value for value in touched if value.uses]
+
+
+def _is_used(node: Node) -> bool:
+    for value in node.outputs:
+        if value.uses:
+            return True
+    return False
 
 
 def drop_constant_if_unused(value: Value) -> bool:

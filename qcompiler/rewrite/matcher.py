@@ -21,6 +21,9 @@ Goal = tuple[Any, Any]
 Goals = tuple[Goal, Any] | None
 
 
+_FREE = object()
+
+
 class Refusal:
     """Why a rule says no."""
 
@@ -203,10 +206,10 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
     if node.op_type != pattern.op_type or node.domain != pattern.domain:
         state.missed("{!r} is not {}", node, pattern.op_type)
         return False
-    referring = next((name for name, attr in node.attrs.items() if attr.ref), None)
-    if referring is not None:  # a rule that asks for the value would take it for left out
-        state.missed("attribute {} of {!r} is whatever a call of the function says", referring, node)
-        return False
+    for name, attr in node.attrs.items():
+        if attr.ref:  # a rule that asks for the value would take it for left out
+            state.missed("attribute {} of {!r} is whatever a call of the function says", name, node)
+            return False
     for name, wanted in pattern.attrs.items():
         found = node.attr(name)
         if not (wanted(found) if callable(wanted) else _equal(found, wanted)):
@@ -217,10 +220,8 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
     ):
         state.missed("{!r} has {} outputs", node, len(node.outputs))
         return False
-    patterns, values = pattern.inputs, node.inputs
-    tail = patterns[-1] if patterns and isinstance(patterns[-1], Rest) else None
+    patterns, values, tail = pattern.fixed, node.inputs, pattern.tail
     if tail is not None:
-        patterns = patterns[:-1]
         if len(values) < len(patterns) or not _bind(tail.name, tuple(values[len(patterns) :]), state):
             return False
         values = values[: len(patterns)]
@@ -234,11 +235,15 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
     if len(patterns) > 1 and tail is None and len(values) == len(patterns):
         known_op = info(node)
         if known_op is not None and known_op.commutative:
-            order = sorted(patterns, key=_breadth)
-            return ("assign", (tuple(order), values)), rest
-    goals = rest
+            return ("assign", (pattern.narrowest_first, values)), rest
+    goals, given = rest, len(values)
     for position in range(len(patterns) - 1, -1, -1):
-        goals = ((values[position] if position < len(values) else None, patterns[position]), goals)
+        item, value = patterns[position], values[position] if position < given else None
+        if item.__class__ is Var and value is not None:  # leaves nothing open, so it need not wait its turn
+            if not _bind(item.name, value, state):
+                return False
+        else:
+            goals = ((value, item), goals)
     return goals
 
 
@@ -290,8 +295,8 @@ def _branch(ways: list[Any], state: _State, choices: list[tuple[Goals, int]]) ->
 
 
 def _bind(name: str, value: Any, state: _State) -> bool:
-    if name in state.bindings:
-        known = state.bindings[name]
+    known = state.bindings.get(name, _FREE)
+    if known is not _FREE:
         if known is value or (isinstance(value, tuple) and known == value):
             return True
         state.missed("{} would be both {!r} and {!r}", name, known, value)
@@ -357,15 +362,6 @@ def _plausible(pattern: Pattern, value: Value | None, state: _State) -> bool:
     if isinstance(pattern, ConstantIs):
         return value is not None and value.constant is not None
     return True
-
-
-def _breadth(pattern: Pattern) -> int:
-    """How much a pattern leaves open; the narrowest chooses its input first."""
-    if isinstance(pattern, NodePattern | Output):
-        return 0
-    if isinstance(pattern, ConstantIs):
-        return 1 if pattern.number is not None else 2
-    return 4 if isinstance(pattern, Var) else 3
 
 
 def _used_outside(state: _State, root: Node, outputs: tuple[Pattern, ...]) -> str | None:

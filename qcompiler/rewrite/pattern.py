@@ -84,9 +84,17 @@ class NodePattern(Pattern):
     outputs: int = 1
     shared: bool = False
     first: Output = field(init=False, repr=False)
+    fixed: tuple[Pattern, ...] = field(init=False, repr=False)
+    tail: Rest | None = field(init=False, repr=False)
+    narrowest_first: tuple[Pattern, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        """``fixed`` are the inputs before the rest, ``tail`` the rest; the order is that of choosing inputs."""
+        tail = self.inputs[-1] if self.inputs and isinstance(self.inputs[-1], Rest) else None
         object.__setattr__(self, "first", Output(self, 0))
+        object.__setattr__(self, "tail", tail)
+        object.__setattr__(self, "fixed", self.inputs[:-1] if tail is not None else self.inputs)
+        object.__setattr__(self, "narrowest_first", tuple(sorted(self.fixed, key=_breadth)))
 
     def __iter__(self) -> Iterator[Output]:
         return (Output(self, index) for index in range(self.outputs))
@@ -183,6 +191,15 @@ def parse(expression: Callable[..., Any]) -> tuple[Pattern, ...]:
             if not isinstance(choice, NodePattern | Output):
                 raise UsageError("a pattern has to be an operator's output", hint="write it as op.Name(...)")
     return lifted
+
+
+def _breadth(pattern: Pattern) -> int:
+    """How much a pattern leaves open; the narrowest chooses its input first."""
+    if isinstance(pattern, NodePattern | Output):
+        return 0
+    if isinstance(pattern, ConstantIs):
+        return 1 if pattern.number is not None else 2
+    return 4 if isinstance(pattern, Var) else 3
 
 
 def _lift(item: Any) -> Pattern:

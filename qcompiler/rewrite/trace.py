@@ -52,5 +52,9 @@ class Trace:
 
 def label(node: Node) -> str:
     """What a person calls the node: its name, or its first output's, with the operator type."""
-    name = node.name or next((value.name for value in node.outputs if value.name), "?")
-    return f"{node.op_type} {name}"
+    if node.name:
+        return f"{node.op_type} {node.name}"
+    for value in node.outputs:
+        if value.name:
+            return f"{node.op_type} {value.name}"
+    return f"{node.op_type} ?"
