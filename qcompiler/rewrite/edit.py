@@ -79,10 +79,7 @@ def erase_dead(nodes: Iterable[Node], removed: list[Node] | None = None, matched
 
 
 def _is_used(node: Node) -> bool:
-    for value in node.outputs:
-        if value.uses:
-            return True
-    return False
+    return any(value.uses for value in node.outputs)
 
 
 def drop_constant_if_unused(value: Value) -> bool:
