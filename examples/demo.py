@@ -36,7 +36,8 @@ def main() -> None:
     result = compile_demo(1.0)
     if result.report["decision"]["kept"] == "float":
         reason = result.report["decision"]["reason"]
-        print(f"\nOn this processor int8 does not pay: {reason}.\nThe model would stay float; for its size alone, then:\n")
+        print(f"\nOn this processor int8 does not pay: {reason}.")
+        print("The model would stay float; for its size alone, then:\n")
         result = compile_demo(0.0)
     result.save(OUTPUT, force=True)
     test = open_dataset(ROOT / "models" / "digits-test.npz", input_specs(qc.load(MODEL)))
