@@ -1,25 +1,41 @@
 """Passes that leave the model's numbers as they are."""
 
+from qcompiler.passes.lossless.avoid_slow_fusions import AvoidSlowFusions
 from qcompiler.passes.lossless.cse import MergeCommonSubexpressions
 from qcompiler.passes.lossless.dead_code import RemoveDeadCode
 from qcompiler.passes.lossless.fold_constants import FoldConstants
 from qcompiler.passes.lossless.freeze_initializers import FreezeInitializers
+from qcompiler.passes.lossless.fuse_activations import FuseActivations
 from qcompiler.passes.lossless.fuse_conv_affine import FuseConvAffine
 from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
+from qcompiler.passes.lossless.fuse_focus import FuseFocus
+from qcompiler.passes.lossless.fuse_gelu import FuseGelu
+from qcompiler.passes.lossless.fuse_layer_norm import FuseLayerNorm
 from qcompiler.passes.lossless.fuse_matmul_add import FuseMatMulAdd
 from qcompiler.passes.lossless.fuse_pad import FusePad
+from qcompiler.passes.lossless.fuse_pooling import FusePooling
+from qcompiler.passes.lossless.fuse_softmax import FuseSoftmax
+from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
 from qcompiler.passes.lossless.share_weights import ShareEqualWeights
 from qcompiler.passes.lossless.simplify import Simplify
 from qcompiler.pipeline import Pass
 
 __all__ = [
     "LOSSLESS",
+    "AvoidSlowFusions",
     "FoldConstants",
     "FreezeInitializers",
+    "FuseActivations",
     "FuseConvAffine",
     "FuseConvBatchNorm",
+    "FuseFocus",
+    "FuseGelu",
+    "FuseLayerNorm",
     "FuseMatMulAdd",
     "FusePad",
+    "FusePooling",
+    "FuseSoftmax",
+    "InlineConstantBranches",
     "MergeCommonSubexpressions",
     "RemoveDeadCode",
     "ShareEqualWeights",
@@ -34,16 +50,25 @@ LOSSLESS: tuple[type[Pass], ...] = (
     Simplify,
     MergeCommonSubexpressions,
     FoldConstants,
+    InlineConstantBranches,
     # Shapes are known now, and nothing is left between the operators that belong together.
     Simplify,
     FusePad,
+    FuseFocus,
     FuseConvBatchNorm,
     FuseConvAffine,
     FuseMatMulAdd,
+    FuseSoftmax,
+    FuseLayerNorm,
+    FuseActivations,
+    FusePooling,
     # Folding and fusing made constants, some of them equal, and with them more nodes are.
     ShareEqualWeights,
     MergeCommonSubexpressions,
     Simplify,
+    # What only this target has, and what it had better not fuse: nothing behind has to know these forms.
+    FuseGelu,
+    AvoidSlowFusions,
     RemoveDeadCode,
 )
 """The passes in an order that needs no second round on real models; recipes follow it."""

@@ -79,4 +79,3 @@ def _was_initializer(value: Value) -> bool:
         if found is not None and position in (found.weight, found.bias):
             return True
     return False
-

@@ -175,8 +175,10 @@ def _holds(wide: DType, narrow: DType) -> bool:
         return False
     if wide in _MANTISSA:
         return narrow.bits <= _MANTISSA[wide]
-    return wide.is_integer and narrow.bits + (wide.is_signed and not narrow.is_signed) <= wide.bits and (
-        wide.is_signed or not narrow.is_signed
+    return (
+        wide.is_integer
+        and narrow.bits + (wide.is_signed and not narrow.is_signed) <= wide.bits
+        and (wide.is_signed or not narrow.is_signed)
     )
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from qcompiler.passes.lossless.no_ops import NO_OPS
+from qcompiler.passes.lossless.repairs import REPAIRS
+from qcompiler.passes.lossless.slices import SLICES
 from qcompiler.passes.lossless.transposes import TRANSPOSES
 from qcompiler.passes.lossless.views import VIEWS
 from qcompiler.pipeline import Pass
@@ -15,10 +17,10 @@ __all__ = ["Simplify"]
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Drop operators that hand on what they were given, and merge chains of reshapes and of transposes.
+    """Drop operators that hand on what they were given, and merge chains of reshapes, of slices and of transposes.
 
     Cheap, and worth running again after a pass that makes constants or learns shapes.
     """
 
-    rules = (*NO_OPS, *VIEWS, *TRANSPOSES)
+    rules = (*REPAIRS, *NO_OPS, *VIEWS, *SLICES, *TRANSPOSES)
     lossless: ClassVar[bool] = True

@@ -318,6 +318,25 @@ class Graph:
         self._unlink(node)
         self._place(node, anchor._prev, anchor)
 
+    def inline_before(self, anchor: Node, inner: Graph) -> tuple[Value, ...]:
+        """Move the nodes and constants of ``inner``, a subgraph of ``anchor``, in front of it; give its outputs.
+
+        ``inner`` is left empty, without outputs. Uses of the moved nodes stay as they are.
+        """
+        for node in inner:
+            inner._unlink(node)
+            self._place(node, anchor._prev, anchor)
+        for value in inner.constants:
+            value.graph = self
+            self.constants[value] = None
+        inner.constants = {}
+        given = inner.outputs
+        for position, value in enumerate(given):
+            value.uses.pop((inner, position), None)
+            value.output_uses -= 1
+        inner._outputs = []
+        return given
+
     def sort(self) -> None:
         """Stable topological order (Kahn, earliest label first), iterative, O((n + e) log n).
 

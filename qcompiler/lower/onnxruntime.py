@@ -44,6 +44,8 @@ class OrtCpu(Target):
 
     name: ClassVar[str] = "ort-cpu"
     description: ClassVar[str] = "onnxruntime, CPU provider: uint8 activations, 8-bit weights per channel, Q/DQ"
+    own_operators = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
+    slow_fusions = frozenset({"SkipLayerNormalization"})
 
     def unavailable(self) -> str:
         """Never: onnxruntime is a base dependency."""

@@ -37,6 +37,10 @@ class Target(ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
+    own_operators: ClassVar[frozenset[str]] = frozenset()
+    """Operators outside of the standard that every installation of the runtime has, as ``domain:name``."""
+    slow_fusions: ClassVar[frozenset[str]] = frozenset()
+    """Operators that the runtime makes of several although those are faster."""
 
     @abstractmethod
     def unavailable(self) -> str:

@@ -70,7 +70,9 @@ def test_tensors_in_attributes(rewrite: Callable[..., Any]) -> None:
 
 def test_outputs_keep_their_names(rewrite: Callable[..., Any]) -> None:
     """One of two may be an output; if both are, both stay."""
-    done = rewrite(of("a = Exp(x) y = Exp(x) b = Neg(a) c = Add(b, y)", "float[2] y, float[2] c"), MergeCommonSubexpressions())
+    done = rewrite(
+        of("a = Exp(x) y = Exp(x) b = Neg(a) c = Add(b, y)", "float[2] y, float[2] c"), MergeCommonSubexpressions()
+    )
     assert done.nodes == ["y = Exp(x)", "%0 = Neg(y)", "c = Add(%0, y)"]
     done = rewrite(of("y = Exp(x) a = Exp(x) c = Neg(a)", "float[2] y, float[2] c"), MergeCommonSubexpressions())
     assert done.nodes == ["y = Exp(x)", "c = Neg(y)"]

@@ -88,14 +88,19 @@ def test_sizes_that_are_known(rewrite: Callable[..., Any], nodes: str, shape: st
         ("s = Size(x) t = Unsqueeze(s, a) y = Cast<to = 1>(t)", "n,3"),
         ("s = Shape(x) t = Gather(s, i) y = Cast<to = 1>(t)", "n,3"),
         ("s = Shape(x) t = Slice(s, a, b, , c) y = Cast<to = 1>(t)", "n,3,4"),
-        ("s = Shape(x) m = Size(s) u = Unsqueeze(m, a) d = Sub(u, u) r = Shape(x) q = ReduceSum(r, a) e = Mul(d, q) "
-         "t = Slice(s, e, b) v = Gather(s, e) w = Add(t, v) y = Cast<to = 1>(w)", "n,3,4"),
+        (
+            "s = Shape(x) m = Size(s) u = Unsqueeze(m, a) d = Sub(u, u) r = Shape(x) q = ReduceSum(r, a) e = Mul(d, q) "
+            "t = Slice(s, e, b) v = Gather(s, e) w = Add(t, v) y = Cast<to = 1>(w)",
+            "n,3,4",
+        ),
         ("s = Shape(x) t = Gather(s, j) u = Reshape(t, o) y = Cast<to = 1>(u)", "2,3"),
     ],
 )
 def test_sizes_that_are_not(rewrite: Callable[..., Any], nodes: str, shape: str) -> None:
     """The last one asks for an axis that is not there; it fails at run time as it did before."""
-    constants = "int64[2] i = {0, 1}, int64[1] a = {0}, int64[1] b = {2}, int64[1] c = {2}, int64 j = {7}, int64[1] o = {1}"
+    constants = (
+        "int64[2] i = {0, 1}, int64[1] a = {0}, int64[1] b = {2}, int64[1] c = {2}, int64 j = {7}, int64[1] o = {1}"
+    )
     done = rewrite(of(nodes, constants, shape, "k"), FoldConstants(), run="j" not in nodes)
     assert "Identity" not in done.ops and "Cast" in done.ops
 
@@ -122,7 +127,9 @@ def test_what_one_wave_teaches_the_next_uses(rewrite: Callable[..., Any]) -> Non
 
 
 def test_the_model_never_grows(rewrite: Callable[..., Any]) -> None:
-    big = of("b = Expand(o, s) c = Mul(b, b) y = Add(x, c)", "float o = {2}, int64[2] s = {100, 100}", "100,100", "100,100")
+    big = of(
+        "b = Expand(o, s) c = Mul(b, b) y = Add(x, c)", "float o = {2}, int64[2] s = {100, 100}", "100,100", "100,100"
+    )
     done = rewrite(big, FoldConstants())
     assert done.ops == ["Expand", "Mul", "Add"] and done.grown == 0
     assert "the model would grow by 39980 bytes" in done.reasons
@@ -140,7 +147,9 @@ def test_what_grows_and_shrinks_again_is_folded(rewrite: Callable[..., Any]) -> 
 
 def test_a_long_way_to_a_large_result_does_not_excuse_it(rewrite: Callable[..., Any]) -> None:
     steps = " ".join(f"b{i + 1} = Exp(b{i})" for i in range(60))
-    text = of(f"b0 = Expand(o, s) {steps} y = Add(x, b60)", "float o = {-9}, int64[2] s = {100, 100}", "100,100", "100,100")
+    text = of(
+        f"b0 = Expand(o, s) {steps} y = Add(x, b60)", "float o = {-9}, int64[2] s = {100, 100}", "100,100", "100,100"
+    )
     done = rewrite(text, FoldConstants(), run=False)
     assert done.changed == 0 and done.grown == 0
 
@@ -226,7 +235,10 @@ def test_sequences_are_left_alone(rewrite: Callable[..., Any]) -> None:
 def test_what_fails_stays_and_spoils_nothing(rewrite: Callable[..., Any]) -> None:
     """A Gather beyond the end, among others that work."""
     good = " ".join(f"g{i} = Add(w, w) x{i} = Mul({f'x{i - 1}' if i else 'x'}, g{i})" for i in range(9))
-    text = of(f"{good} b = Gather(w, i) c = Neg(b) d = Neg(w) e = Mul(d, c) y = Add(x8, e)", "float[2] w = {1, 2}, int64 i = {5}")
+    text = of(
+        f"{good} b = Gather(w, i) c = Neg(b) d = Neg(w) e = Mul(d, c) y = Add(x8, e)",
+        "float[2] w = {1, 2}, int64 i = {5}",
+    )
     done = rewrite(text, FoldConstants(), run=False)
     assert done.ops == ["Mul"] * 9 + ["Gather", "Neg", "Neg", "Mul", "Add"]
     assert done.reasons == ["onnxruntime cannot compute it"] and done.changed == 9

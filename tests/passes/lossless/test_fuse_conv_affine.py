@@ -62,7 +62,10 @@ REFUSED = [
     ("is not one number per channel", conv("y = Add(t, k)", "float[1,1,1,1,1] k = {1}", "1,1,2,2,2")),
     ("is not one number per channel", conv("y = Add(t, k)", "float[2,1,1,1] k = {1, 2}", "2,2,2,2")),
     ("it divides by zero", conv("y = Div(t, k)", "float[2,1,1] k = {0, 4}")),
-    ("leave the range of float", conv("y = Mul(t, k)", "float[2,1,1] k = {3e38, 4}").replace("w = {1, 2}", "w = {9, 2}")),
+    (
+        "leave the range of float",
+        conv("y = Mul(t, k)", "float[2,1,1] k = {3e38, 4}").replace("w = {1, 2}", "w = {9, 2}"),
+    ),
     ("a caller may override the factor", conv("y = Mul(t, k)", "float z = {0}", inputs=", float[2,1,1] k = {2, 4}")),
     ("a caller may override the summand", conv("y = Add(t, k)", "float z = {0}", inputs=", float[2,1,1] k = {2, 4}")),
     ("the summand <Value t> is computed at run time", conv("y = Add(t, t)", "float z = {0}")),
@@ -135,7 +138,9 @@ def test_a_norm_that_comes_within_reach(rewrite: Callable[..., Any]) -> None:
 def test_a_shared_weight_is_left_to_the_others(rewrite: Callable[..., Any]) -> None:
     done = rewrite(conv("v = Mul(t, k) u = Conv(x, w) y = Sub(v, u)", "float[2,1,1] k = {2, 4}"), FuseConvAffine())
     assert done.ops == ["Conv", "Conv", "Sub"]
-    weights = [node.inputs[1].constant.numpy().reshape(-1).tolist() for node in done.model.nodes() if node.op_type == "Conv"]
+    weights = [
+        node.inputs[1].constant.numpy().reshape(-1).tolist() for node in done.model.nodes() if node.op_type == "Conv"
+    ]
     assert weights == [[2, 8], [1, 2]]
 
 

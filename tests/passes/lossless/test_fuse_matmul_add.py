@@ -9,12 +9,15 @@ import pytest
 from qcompiler.passes.lossless import FuseMatMulAdd
 
 
-def product(c: str, a: str = "n,2", result: str = "n,3", nodes: str = "t = MatMul(a, b) y = Add(t, c)", inputs: str = "") -> str:
+def product(
+    c: str, a: str = "n,2", result: str = "n,3", nodes: str = "t = MatMul(a, b) y = Add(t, c)", inputs: str = ""
+) -> str:
     return f"g (float[{a}] a{inputs}) => (float[{result}] y) <float[2,3] b = {{1, 2, 3, 4, 5, 6}}{c}> {{ {nodes} }}"
 
 
 @pytest.mark.parametrize(
-    "c", ["float[3] c = {1, 2, 3}", "float[1,3] c = {1, 2, 3}", "float[1] c = {1}", "float c = {1}", "float[1,1] c = {1}"]
+    "c",
+    ["float[3] c = {1, 2, 3}", "float[1,3] c = {1, 2, 3}", "float[1] c = {1}", "float c = {1}", "float[1,1] c = {1}"],
 )
 def test_it_becomes_gemm(rewrite: Callable[..., Any], c: str) -> None:
     done = rewrite(product(", " + c), FuseMatMulAdd())
@@ -66,7 +69,9 @@ def test_a_bias_that_a_caller_may_override(rewrite: Callable[..., Any]) -> None:
     """Gemm takes it as it comes, so nothing is lost. Two such cannot be added up."""
     done = rewrite(product("", inputs=", float[3] c = {1, 2, 3}"), FuseMatMulAdd())
     assert done.nodes == ["y = Gemm(a, %0, c)"]
-    done = rewrite(product("", inputs=", float[3] c = {1, 2, 3}", nodes="t = Gemm(a, b, c) y = Add(t, c)"), FuseMatMulAdd())
+    done = rewrite(
+        product("", inputs=", float[3] c = {1, 2, 3}", nodes="t = Gemm(a, b, c) y = Add(t, c)"), FuseMatMulAdd()
+    )
     assert done.changed == 0 and done.reasons == ["a caller may override the bias <Value c>"]
 
 

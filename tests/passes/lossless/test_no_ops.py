@@ -13,7 +13,9 @@ INT_MAX = 2**63 - 1
 
 def between(node: str, shape: str = "2,3", constants: str = "", element: str = "float", result: str = "") -> str:
     """``node``, which computes y from x, between two operators that stay."""
-    return f"g ({element}[{shape}] a) => ({element}[{result or shape}] b) {constants} {{ x = Neg(a) {node} b = Abs(y) }}"
+    return (
+        f"g ({element}[{shape}] a) => ({element}[{result or shape}] b) {constants} {{ x = Neg(a) {node} b = Abs(y) }}"
+    )
 
 
 GONE = [
@@ -136,7 +138,17 @@ def test_casts_in_a_row(rewrite: Callable[..., Any], first: int, second: int, me
     ],
 )  # fmt: skip
 def test_a_cast_there_and_back(rewrite: Callable[..., Any], narrow: str, wide: int, holds: bool) -> None:
-    numbers = {"bool": 9, "uint8": 2, "int8": 3, "int16": 5, "int32": 6, "uint32": 12, "int64": 7, "float16": 10, "float": 1}
+    numbers = {
+        "bool": 9,
+        "uint8": 2,
+        "int8": 3,
+        "int16": 5,
+        "int32": 6,
+        "uint32": 12,
+        "int64": 7,
+        "float16": 10,
+        "float": 1,
+    }
     back = f"g ({narrow}[2] x) => ({narrow}[2] y) {{ w = Cast<to = {wide}>(x) y = Cast<to = {numbers[narrow]}>(w) }}"
     done = rewrite(back, Simplify(), run=wide != 16)
     # What is left of it is the Identity that keeps the name of the output.
@@ -197,8 +209,12 @@ def test_inside_of_branches(rewrite: Callable[..., Any]) -> None:
 
 def test_an_attribute_that_a_call_fills_in_is_not_read(rewrite: Callable[..., Any]) -> None:
     """The Clip looks as if it had no lower bound; the Identity beside it goes."""
-    function = '<domain: "local", opset_import: ["": 8]> f <m> (x) => (y) { t = Identity(x) y = Clip<min: float = @m>(t) }'
-    done = rewrite("g (float[2] x) => (float[2] y) { y = local.f<m = 0.0>(x) }" + function, Simplify(), run=False, opset=8)
+    function = (
+        '<domain: "local", opset_import: ["": 8]> f <m> (x) => (y) { t = Identity(x) y = Clip<min: float = @m>(t) }'
+    )
+    done = rewrite(
+        "g (float[2] x) => (float[2] y) { y = local.f<m = 0.0>(x) }" + function, Simplify(), run=False, opset=8
+    )
     assert done.ops == ["f", "Clip"]
 
 

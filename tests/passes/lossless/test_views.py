@@ -119,7 +119,9 @@ def test_it_stays(rewrite: Callable[..., Any], reason: str, text: str, opset: in
      "t = Unsqueeze(x, s) y = Unsqueeze(t, s)", "t = Squeeze(x, s) y = Squeeze(t, s)"],
 )  # fmt: skip
 def test_lists_that_are_computed_are_not_guessed(rewrite: Callable[..., Any], nodes: str) -> None:
-    done = rewrite(f"g (float[2,3,1,1] x, int64[1] s) => (float[...] y) {{ {nodes} }}".replace("[...]", ""), Simplify(), run=False)
+    done = rewrite(
+        f"g (float[2,3,1,1] x, int64[1] s) => (float[...] y) {{ {nodes} }}".replace("[...]", ""), Simplify(), run=False
+    )
     assert done.changed == 0 and len(done.ops) == 2
 
 

@@ -116,7 +116,9 @@ class Builder:
             return None
         out, group = (4, 2)[number % 2], 2 if number // 2 % 2 and shape[1] % 2 == 0 else 1
         size = 3 if number % 3 else 1
-        weight = self.constant((self.random.normal(size=(out, shape[1] // group, size, size)) / size).astype(np.float32))
+        weight = self.constant(
+            (self.random.normal(size=(out, shape[1] // group, size, size)) / size).astype(np.float32)
+        )
         bias = [self.floats(out)] if number % 5 else []
         pads = [1, 0, 1, 1] if number % 7 < 3 else [0, 0, 0, 0]
         sides = tuple(shape[2 + i] + pads[i] + pads[2 + i] - size + 1 for i in (0, 1))
@@ -132,7 +134,9 @@ class Builder:
             return None
         kind = ("Mul", "Add", "Sub", "Div")[number % 4]
         sizes = [(), (1,), (shape[1],) + (1,) * (len(shape) - 2), shape[-1:]][number // 4 % 4]
-        operand = self.floats(*sizes) if number % 5 else self.constant(np.full(sizes, kind in ("Mul", "Div"), np.float32))
+        operand = (
+            self.floats(*sizes) if number % 5 else self.constant(np.full(sizes, kind in ("Mul", "Div"), np.float32))
+        )
         flip = number % 7 == 0 and kind != "Div"
         return self.add(kind, *((operand, x) if flip else (x, operand))), shape
 
@@ -225,7 +229,22 @@ class Builder:
         return model
 
 
-STEPS = ["conv", "conv", "norm", "affine", "affine", "plain", "pad", "pool", "flip", "view", "cut", "dense", "twin", "again"]
+STEPS = [
+    "conv",
+    "conv",
+    "norm",
+    "affine",
+    "affine",
+    "plain",
+    "pad",
+    "pool",
+    "flip",
+    "view",
+    "cut",
+    "dense",
+    "twin",
+    "again",
+]
 
 
 @given(

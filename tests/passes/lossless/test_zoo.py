@@ -53,7 +53,9 @@ def speech(data: Path) -> list[dict[str, Array]]:
     feeds = []
     for start in (8000, 40000):
         chunk = np.stack([samples[start : start + 576], samples[start + 512 : start + 1088]])
-        feeds.append({"input": chunk, "state": np.full((2, 2, 128), 0.1 * len(feeds), np.float32), "sr": np.array(16000)})
+        feeds.append(
+            {"input": chunk, "state": np.full((2, 2, 128), 0.1 * len(feeds), np.float32), "sr": np.array(16000)}
+        )
     return feeds
 
 
@@ -79,9 +81,9 @@ MODELS: dict[str, tuple[Callable[[Path], list[dict[str, Array]]], int, int]] = {
     "squeezenet1.1": (lambda data: imagenet(data, np.float32), 66, 65),
     "squeezenet1.1-fp16": (lambda data: imagenet(data, np.float16), 66, 65),
     "ultraface-rfb320": (faces, 211, 125),
-    "yolox-nano": (coco, 369, 367),
-    "silero-vad": (speech, 190, 129),
-    "ppocrv3-det": (text_lines, 280, 229),
+    "yolox-nano": (coco, 369, 360),
+    "silero-vad": (speech, 190, 76),
+    "ppocrv3-det": (text_lines, 280, 189),
     "selfattn-mnist": (lambda data: digits(data, "input_1", (1, 28, 28, 1), 255), 50, 41),
     "mnist-cntk": (lambda data: digits(data, "Input3", (1, 1, 28, 28), 1), 12, 8),
     "cifar10-cnn": (objects, 11, 11),
