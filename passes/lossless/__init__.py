@@ -1,6 +1,7 @@
 """Passes that leave the model's numbers as they are."""
 
 from qcompiler.passes.lossless.avoid_slow_fusions import AvoidSlowFusions
+from qcompiler.passes.lossless.canonical import Canonicalize
 from qcompiler.passes.lossless.cse import MergeCommonSubexpressions
 from qcompiler.passes.lossless.dead_code import RemoveDeadCode
 from qcompiler.passes.lossless.fold_constants import FoldConstants
@@ -18,11 +19,13 @@ from qcompiler.passes.lossless.fuse_softmax import FuseSoftmax
 from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
 from qcompiler.passes.lossless.share_weights import ShareEqualWeights
 from qcompiler.passes.lossless.simplify import Simplify
+from qcompiler.passes.lossless.sizes import SimplifySizes
 from qcompiler.pipeline import Pass
 
 __all__ = [
     "LOSSLESS",
     "AvoidSlowFusions",
+    "Canonicalize",
     "FoldConstants",
     "FreezeInitializers",
     "FuseActivations",
@@ -40,6 +43,7 @@ __all__ = [
     "RemoveDeadCode",
     "ShareEqualWeights",
     "Simplify",
+    "SimplifySizes",
 ]
 
 LOSSLESS: tuple[type[Pass], ...] = (
@@ -47,12 +51,14 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FreezeInitializers,
     RemoveDeadCode,
     ShareEqualWeights,
+    Canonicalize,
     Simplify,
     MergeCommonSubexpressions,
     FoldConstants,
     InlineConstantBranches,
     # Shapes are known now, and nothing is left between the operators that belong together.
     Simplify,
+    SimplifySizes,
     FusePad,
     FuseFocus,
     FuseConvBatchNorm,

@@ -1,5 +1,6 @@
 """ONNX files in and out. Nobody else but the lowerings imports onnx."""
 
+from qcompiler.onnx_io.defaults import attribute_defaults
 from qcompiler.onnx_io.directory import check_replaceable, replaced_directory
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
@@ -10,6 +11,7 @@ from qcompiler.onnx_io.reader import read_proto
 from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
 
 __all__ = [
+    "attribute_defaults",
     "check_replaceable",
     "from_proto",
     "infer_types",

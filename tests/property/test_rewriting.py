@@ -96,7 +96,8 @@ def models(draw: st.DrawFn) -> Model:
         branches = {}
         for name in ("then_branch", "else_branch"):
             branches[name] = Graph(name)
-            inner = [*values]
+            # onnxruntime loses the second of two Casts in a row when only a branch takes it.
+            inner = [value for value in values if value.producer is None or value.producer.op_type != "Cast"]
             grow(branches[name], inner, draw(st.integers(1, 5)))
             last = branches[name].append(Node("Neg", [inner[-1]], outputs=[Value("", FLOAT)])).output
             branches[name].add_output(last)
