@@ -46,7 +46,8 @@ def exported(nodes: int) -> Model:
     while count < nodes:
         mean = add("ReduceMean", x, axes=[-1])
         centred = add("Sub", x, mean)
-        spread = add("Sqrt", add("Add", add("ReduceMean", add("Pow", centred, numbers["two"]), axes=[-1]), numbers["eps"]))
+        variance = add("ReduceMean", add("Pow", centred, numbers["two"]), axes=[-1])
+        spread = add("Sqrt", add("Add", variance, numbers["eps"]))
         normed = add("Add", add("Mul", add("Div", centred, spread), bias), bias)
         product = add("Add", add("MatMul", add("Identity", normed), weight), bias)
         gate = add("Add", add("Erf", add("Div", product, numbers["root"])), numbers["one"])
@@ -79,7 +80,8 @@ def main(sizes: list[int]) -> None:
         seconds, before, after = min(run(nodes) for _ in range(3 if nodes <= 10_000 else 1))
         first = first or seconds
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"{before:8} nodes to {after:7}: {seconds:7.2f} s, {seconds / first:6.1f} x, peak {peak:.0f} MiB", flush=True)
+        times = f"{seconds:7.2f} s, {seconds / first:6.1f} x"
+        print(f"{before:8} nodes to {after:7}: {times}, peak {peak:.0f} MiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ class AvoidSlowFusions(Pass):
 
     rules = (residual_sum,)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         slow: frozenset[str] = getattr(context.target, "slow_fusions", frozenset())

@@ -24,6 +24,7 @@ class Canonicalize(Pass):
     """
 
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         count = 0

@@ -28,6 +28,7 @@ class MergeCommonSubexpressions(Pass):
     """
 
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         count = 0

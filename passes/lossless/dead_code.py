@@ -22,6 +22,7 @@ class RemoveDeadCode(Pass):
     """
 
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         count = 0

@@ -97,6 +97,7 @@ class FuseActivations(Pass):
 
     rules = (softplus, hard_sigmoid, hard_swish_in_pieces, hard_swish, mish)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         first = {hard_swish: 14, mish: 18}  # operator sets that brought them

@@ -81,3 +81,4 @@ class FuseConvAffine(Pass):
 
     rules = (conv_scale, conv_shift, shift_minus_conv, conv_batch_norm)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -48,3 +48,4 @@ class FuseConvBatchNorm(Pass):
 
     rules = (conv_batch_norm,)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -91,3 +91,4 @@ class FuseFocus(Pass):
 
     rules = (focus_conv,)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -100,6 +100,7 @@ class FuseGelu(Pass):
 
     rules = (gelu, gelu_tanh, microsoft_gelu, microsoft_fast_gelu, microsoft_quick_gelu)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         own: frozenset[str] = getattr(context.target, "own_operators", frozenset())

@@ -82,6 +82,7 @@ class FuseLayerNorm(Pass):
 
     rules = (layer_norm_in_pieces, layer_norm_scale, layer_norm_shift)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         if model.opset < 17:

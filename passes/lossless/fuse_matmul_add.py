@@ -82,3 +82,4 @@ class FuseMatMulAdd(Pass):
 
     rules = (matmul_add, gemm_add)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -137,3 +137,4 @@ class FusePad(Pass):
 
     rules = (pad_conv, pad_average_pool, pad_max_pool)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

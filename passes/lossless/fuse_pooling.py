@@ -38,3 +38,4 @@ class FusePooling(Pass):
 
     rules = (reduce_to_global_pool,)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -85,3 +85,4 @@ class FuseSoftmax(Pass):
 
     rules = (softmax_of_flatten, softmax_in_pieces, softmax_without_maximum)
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True

@@ -30,6 +30,7 @@ class ShareEqualWeights(Pass):
     """
 
     lossless: ClassVar[bool] = True
+    keeps_types: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         count = 0

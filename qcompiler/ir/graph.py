@@ -202,7 +202,9 @@ class Node:
 class Graph:
     """Inputs, constants, nodes in execution order, and outputs. Iterating survives insertion and removal."""
 
-    __slots__ = ("_count", "_first", "_inputs", "_last", "_outputs", "constants", "doc", "metadata", "name", "owner")
+    __slots__ = (
+        "_count", "_first", "_holders", "_inputs", "_last", "_outputs", "constants", "doc", "metadata", "name", "owner",
+    )  # fmt: skip
 
     def __init__(self, name: str = "") -> None:
         """``owner`` is the node of which this is a subgraph; None at the top and for a function's body."""
@@ -216,6 +218,7 @@ class Graph:
         self._first: Node | None = None
         self._last: Node | None = None
         self._count = 0
+        self._holders: dict[Node, None] = {}  # the nodes with subgraphs, so that nobody has to look for them
 
     # Inputs, outputs and constants
 
@@ -375,6 +378,7 @@ class Graph:
             for node in nodes:
                 node._prev = node._next = None
             self._count = 0
+            self._holders = {}
             for i in order:
                 self._place(nodes[i], self._last, None)
 
@@ -397,8 +401,9 @@ class Graph:
         while stack:
             graph = stack.pop()
             yield graph
-            inner = [sub for node in graph for sub in node.subgraphs()]
-            stack.extend(reversed(inner))
+            if graph._holders:
+                inner = [sub for node in sorted(graph._holders, key=_order_of) for sub in node.subgraphs()]
+                stack.extend(reversed(inner))
 
     def _link(self, node: Node, left: Node | None, right: Node | None) -> Node:
         if node.graph is not None:
@@ -418,6 +423,8 @@ class Graph:
         else:
             right._prev = node
         self._count += 1
+        if node.attrs and next(node.subgraphs(), None) is not None:
+            self._holders[node] = None
         self._label(node)
 
     def _unlink(self, node: Node) -> None:
@@ -432,6 +439,8 @@ class Graph:
             right._prev = left
         node.graph = None  # the links stay, so that an iterator standing here finds its way
         self._count -= 1
+        if self._holders:
+            self._holders.pop(node, None)
 
     def _label(self, node: Node) -> None:
         """Give ``node`` a number between its neighbours'.
@@ -514,6 +523,10 @@ class Model:
         for function in self.functions.values():
             yield from function.graph.all_graphs()
 
+    def count_nodes(self) -> int:
+        """How many nodes there are in all graphs; does not look at them."""
+        return sum(len(graph) for graph in self.graphs())
+
     def nodes(self) -> Iterator[Node]:
         """Every node of every graph."""
         for graph in self.graphs():
@@ -561,6 +574,10 @@ def _release(node: Node) -> None:
                 value.output_uses -= 1
         for inner in graph:
             _release(inner)
+
+
+def _order_of(node: Node) -> int:
+    return node._order
 
 
 def _standing(node: Node | None, graph: Graph) -> Node | None:

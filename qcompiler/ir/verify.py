@@ -70,7 +70,8 @@ def _verify_scope(top: Graph) -> None:
         previous, scope.node = scope.node, next(scope.nodes, None)
         if scope.node is not None:
             _verify_node(scope.node, previous, scope.graph, defined, standing)
-            scope.inner = scope.node.subgraphs()
+            if scope.node.attrs:
+                scope.inner = scope.node.subgraphs()
         else:
             _verify_outputs(scope.graph, defined)
             defined.difference_update(scope.mine)  # what a graph defines goes out of scope with it
@@ -112,14 +113,16 @@ def _verify_node(node: Node, previous: Node | None, graph: Graph, defined: set[V
         raise fail("is linked into a graph that it does not claim")
     if previous is not None and not previous.before(node):
         raise fail(f"has an order label that is not above that of {previous!r}")
-    for position, value in enumerate(node.inputs):
+    if node.attrs and (node in graph._holders) != (next(node.subgraphs(), None) is not None):
+        raise fail("got or lost a subgraph while it stood")
+    for position, value in enumerate(node._inputs):
         if value is None:
             continue
         if (node, position) not in value.uses:
             raise fail(f"takes {value!r} as input {position}, which does not list the use")
         if value not in defined:
             raise fail(f"takes {value!r} as input {position} before it is defined or out of its scope")
-    for index, value in enumerate(node.outputs):
+    for index, value in enumerate(node._outputs):
         if value.producer is not node or value.index != index:
             raise fail(f"gives {value!r} as output {index}, which names another producer")
         stray = _stray_use(value, standing)
@@ -131,9 +134,11 @@ def _stray_use(value: Value, standing: Standing) -> str:
     """What is wrong with the uses that ``value`` lists, in words; empty when each of them is there."""
     given = 0
     for user, place in value.uses:
-        taken = user.inputs if isinstance(user, Node) else standing.get(user, ())
-        stands = not isinstance(user, Node) or user.graph in standing
+        if isinstance(user, Node):
+            taken, stands = user._inputs, user.graph in standing
+        else:
+            taken, stands = standing.get(user, ()), True
+            given += 1
         if not stands or place >= len(taken) or taken[place] is not value:
             return f"lists a use by {user!r} that is not there"
-        given += isinstance(user, Graph)
     return "" if given == value.output_uses else f"is an output {given} times and counts {value.output_uses}"

@@ -21,7 +21,7 @@ class PassContext:
 
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
-    how far a long pass has come.
+    how far a long pass has come. ``untyped`` counts the values whose type the last inference could not tell.
     """
 
     data: Dataset | None = None
@@ -36,6 +36,7 @@ class PassContext:
     allowance: int | None = None
     spent: list[tuple[str, str, str]] = field(default_factory=list)
     running: str = ""
+    untyped: int = 0
     progress: Callable[[int], None] = lambda _: None
 
     def permit(self, rule: str, node: Node) -> bool:
@@ -56,11 +57,13 @@ class Pass:
     """One rewrite of the whole model. Subclasses are frozen dataclasses; their fields are the options.
 
     A pass of rules only lists them; any other overrides :meth:`run`. ``needs`` and ``gives`` are names of facts:
-    an order in which something is needed before it is given is refused before anything runs.
+    an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
+    that types known before are as sharp as they can be after it, so that they need not be inferred again.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     lossless: ClassVar[bool] = False
+    keeps_types: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"

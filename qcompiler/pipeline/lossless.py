@@ -5,12 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qcompiler.errors import QCompilerError
+from qcompiler.errors import QCompilerError, VerifyError
 from qcompiler.ir import Model, clone_model, verify
-from qcompiler.onnx_io import infer_types
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
-from qcompiler.pipeline.record import PassRecord, run_one
+from qcompiler.pipeline.record import PassRecord, count_untyped, run_one, sharpen_types
 from qcompiler.rewrite import RuleError
 
 __all__ = ["run_lossless"]
@@ -46,7 +45,7 @@ class _Run:
             records = self._attempt()
             if records is not None:
                 self.progress("checking the numbers")
-                wrong = self.reference.difference(self.model) if self.reference is not None else ""
+                wrong = self._objection()
                 if not wrong:
                     break
                 if len(self.left_out) == len(set(self.passes)):
@@ -58,9 +57,18 @@ class _Run:
             self._tell(record)
         return self.model, records
 
+    def _objection(self) -> str:
+        """What is wrong with the model as it stands, in words; empty when nothing is."""
+        try:
+            verify(self.model)
+        except VerifyError as error:
+            return error.what
+        return self.reference.difference(self.model) if self.reference is not None else ""
+
     def _attempt(self) -> list[PassRecord] | None:
         """One run of all passes that are not left out; None when one of them failed and was found guilty."""
         self.context.allowance, self.context.spent = None, []
+        self.context.untyped = count_untyped(self.model)
         records: list[PassRecord] = []
 
         def run(item: Pass, again: bool) -> int:
@@ -88,7 +96,7 @@ class _Run:
         return records
 
     def _left_out(self, item: Pass) -> PassRecord:
-        count = sum(1 for _ in self.model.nodes())
+        count = self.model.count_nodes()
         why = self.left_out[item]
         return PassRecord(item.name, item.options(), 0.0, 0, count, count, status="rolled-back", reason=why)
 
@@ -116,6 +124,7 @@ class _Run:
         """Are the numbers wrong after the first ``allowance`` rewrites of ``passes``?"""
         model = clone_model(self.source)
         self.context.allowance, self.context.spent = allowance, []
+        self.context.untyped = count_untyped(model)
         try:
             _until_quiet(passes, lambda item, _: self._bare(item, model))
             verify(model)
@@ -128,7 +137,7 @@ class _Run:
         self.context.running = item.name
         changed = item.run(model, self.context)
         if changed:
-            infer_types(model)
+            sharpen_types(item, model, self.context)
         return changed
 
     def _tell(self, record: PassRecord) -> None:

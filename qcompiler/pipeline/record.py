@@ -11,7 +11,7 @@ from qcompiler.onnx_io import infer_types
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.rewrite import NearMiss, Rewrite, Trace
 
-__all__ = ["PassRecord", "run_one"]
+__all__ = ["PassRecord", "count_untyped", "run_one", "sharpen_types"]
 
 
 @dataclass
@@ -33,19 +33,38 @@ class PassRecord:
 
 
 def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
-    """Run one pass, verify what it leaves, write down what it did. Raises what the pass raises, or VerifyError."""
-    record = PassRecord(item.name, item.options(), nodes_before=sum(1 for _ in model.nodes()))
+    """Run one pass, verify what it leaves, write down what it did. Raises what the pass raises, or VerifyError.
+
+    A pass that says it changed nothing is believed here; a run of passes verifies once more at its end.
+    """
+    record = PassRecord(item.name, item.options(), nodes_before=model.count_nodes())
     context.trace = Trace(explain=context.trace.explain)
     context.running = item.name
     start = time.perf_counter()
     record.changed = item.run(model, context)
-    verify(model)
     if record.changed:
-        infer_types(model)
+        verify(model)
+        sharpen_types(item, model, context)
     record.seconds = time.perf_counter() - start
-    record.nodes_after = sum(1 for _ in model.nodes())
+    record.nodes_after = model.count_nodes()
     record.rewrites = context.trace.counts()
     record.trace = context.trace.rewrites
     record.near_misses = context.trace.near_misses
     record.status = "applied" if record.changed else "no-op"
     return record
+
+
+def sharpen_types(item: Pass, model: Model, context: PassContext) -> None:
+    """Infer types after ``item`` changed ``model``, where that can tell anything new.
+
+    A pass that keeps types leaves nothing to sharpen; then only values that came without a type call for a look.
+    """
+    if item.keeps_types and count_untyped(model) <= context.untyped:
+        return
+    infer_types(model)
+    context.untyped = count_untyped(model)
+
+
+def count_untyped(model: Model) -> int:
+    """How many values that nodes give have no type."""
+    return sum(value.type is None for node in model.nodes() for value in node.outputs)

@@ -65,6 +65,8 @@ class _Driver:
         self.permit = permit
         self.index: dict[tuple[str, str], list[Rule]] = {}
         self.required = {rule: rule.required() for rule in rules}
+        # Asked first, because it is cheap and nearly always says no; a near miss has to be looked at, though.
+        self.neighbours = {rule: set() if self.trace.explain else rule.neighbours() for rule in rules}
         self.reach = max((rule.depth() for rule in rules), default=1)
         self.paired = any(len(rule.outputs) > 1 for rule in rules)
         self.few = None if any(rule.shares() for rule in rules) else _FEW
@@ -79,14 +81,23 @@ class _Driver:
 
     def run(self) -> int:
         count = 0
-        for graph in self.model.graphs():
-            self._enqueue(graph)
+        if any(all(self.population[kind] for kind in self.required[rule]) for rule in self.required):
+            for graph in self.model.graphs():
+                self._enqueue(graph)
         while self.queue:
             node = self.queue.popleft()
             self.queued.discard(node)
             if node.graph is None:
                 continue
+            around: set[tuple[str, str]] | None = None
             for rule in self.index[node.domain, node.op_type]:
+                wanted = self.neighbours[rule]
+                if wanted:
+                    if around is None:
+                        makers = (value.producer for value in node.inputs if value is not None)
+                        around = {(maker.domain, maker.op_type) for maker in makers if maker is not None}
+                    if not wanted <= around:
+                        continue
                 if all(self.population[kind] for kind in self.required[rule]) and self._try(rule, node):
                     count += 1
                     break

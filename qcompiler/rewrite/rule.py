@@ -115,6 +115,13 @@ class Rule:
                 stack.append(item.inner)
         return found
 
+    def neighbours(self) -> set[tuple[str, str]]:
+        """Kinds of nodes of which each gives an input of the root, wherever the rule matches."""
+        first = self.outputs[0]
+        node = first.node if isinstance(first, Output) else first
+        inputs = node.inputs if isinstance(node, NodePattern) else ()
+        return {_kind(item) for item in inputs if isinstance(item, NodePattern | Output)}
+
     def shares(self) -> bool:
         """True when an inner value may have users outside of the match, any number of them."""
         stack: list[Any] = list(self.outputs)
