@@ -3,6 +3,7 @@ bisection over single rewrites, named, and left out; the rest stays."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 
 from qcompiler.errors import QCompilerError, VerifyError
@@ -21,7 +22,15 @@ def run_lossless(
     model: Model, passes: Sequence[Pass], context: PassContext, progress: Callable[[str], None]
 ) -> tuple[Model, list[PassRecord]]:
     """The model after ``passes``, all lossless, and a record of each. Never raises what a pass raises."""
-    return _Run(model, passes, context, progress).run()
+    # What passes drop is freed in one go at the end: walking a large graph for it again and again would make the time
+    # grow faster than the graph.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _Run(model, passes, context, progress).run()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Run:
