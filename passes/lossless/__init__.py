@@ -11,6 +11,7 @@ from qcompiler.passes.lossless.fuse_conv_affine import FuseConvAffine
 from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
 from qcompiler.passes.lossless.fuse_focus import FuseFocus
 from qcompiler.passes.lossless.fuse_gelu import FuseGelu
+from qcompiler.passes.lossless.fuse_instance_norm import FuseInstanceNorm
 from qcompiler.passes.lossless.fuse_layer_norm import FuseLayerNorm
 from qcompiler.passes.lossless.fuse_matmul_add import FuseMatMulAdd
 from qcompiler.passes.lossless.fuse_pad import FusePad
@@ -33,6 +34,7 @@ __all__ = [
     "FuseConvBatchNorm",
     "FuseFocus",
     "FuseGelu",
+    "FuseInstanceNorm",
     "FuseLayerNorm",
     "FuseMatMulAdd",
     "FusePad",
@@ -66,6 +68,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FuseMatMulAdd,
     FuseSoftmax,
     FuseLayerNorm,
+    FuseInstanceNorm,
     FuseActivations,
     FusePooling,
     # Folding and fusing made constants, some of them equal, and with them more nodes are.

@@ -13,14 +13,14 @@ from qcompiler.passes.lossless.known import broadcasts_into, is_filled, listed
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.rewrite import Match, Rewriter, any_of, apply_rules, const, maybe, op, rule
 
-__all__ = ["FuseLayerNorm"]
+__all__ = ["FuseLayerNorm", "normal"]
 
 
 def _is(number: float) -> Any:
     return lambda array: array.size == 1 and bool(array.reshape(-1)[0] == number)
 
 
-def _normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
+def normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
     """(x - mean(x)) / sqrt(mean((x - mean(x)) ** 2) + epsilon); the difference may be written down twice."""
     mean = op.ReduceMean(x, maybe(a), _as="mean")
     centred, again = op.Sub(x, mean, _as="centred"), op.Sub(x, mean, _as="again")
@@ -34,7 +34,7 @@ def _normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
     return any_of(*forms)
 
 
-@rule(_normal)
+@rule(normal)
 def layer_norm_in_pieces(rw: Rewriter, m: Match) -> Any:
     """(x - mean) / sqrt(variance + epsilon) is LayerNormalization with scale one (Ba et al., 2016)."""
     axes, again = listed(m.mean, "axes", 1), listed(m.variance, "axes", 1)
