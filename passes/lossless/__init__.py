@@ -16,6 +16,7 @@ from qcompiler.passes.lossless.fuse_layer_norm import FuseLayerNorm
 from qcompiler.passes.lossless.fuse_matmul_add import FuseMatMulAdd
 from qcompiler.passes.lossless.fuse_pad import FusePad
 from qcompiler.passes.lossless.fuse_pooling import FusePooling
+from qcompiler.passes.lossless.fuse_rms_norm import FuseRMSNorm
 from qcompiler.passes.lossless.fuse_softmax import FuseSoftmax
 from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
 from qcompiler.passes.lossless.share_weights import ShareEqualWeights
@@ -39,6 +40,7 @@ __all__ = [
     "FuseMatMulAdd",
     "FusePad",
     "FusePooling",
+    "FuseRMSNorm",
     "FuseSoftmax",
     "InlineConstantBranches",
     "MergeCommonSubexpressions",
@@ -69,6 +71,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FuseSoftmax,
     FuseLayerNorm,
     FuseInstanceNorm,
+    FuseRMSNorm,
     FuseActivations,
     FusePooling,
     # Folding and fusing made constants, some of them equal, and with them more nodes are.
