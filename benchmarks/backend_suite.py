@@ -125,7 +125,7 @@ def through_lossless(case: Case) -> tuple[onnx.ModelProto, float, int, int]:
     for record in records:
         if record.status not in ("applied", "no-op"):
             raise AssertionError(f"pass '{record.name}': {record.reason}")
-    return to_proto(made), tolerance(source), len(list(source.nodes())), len(list(made.nodes()))
+    return to_proto(made), tolerance(source), source.count_nodes(), made.count_nodes()
 
 
 def judge(case: Case) -> dict[str, str]:

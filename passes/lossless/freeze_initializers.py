@@ -31,7 +31,6 @@ class FreezeInitializers(Pass):
     keep: str = ""
     mode: str = "auto"
     lossless: ClassVar[bool] = True
-    keeps_types: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.mode not in _MODES:

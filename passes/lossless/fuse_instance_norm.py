@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qcompiler.dtypes import DType
+from qcompiler.passes.lossless.channels import channel_vector
 from qcompiler.passes.lossless.fuse_layer_norm import normal
 from qcompiler.passes.lossless.known import listed
 from qcompiler.pipeline import Pass
@@ -37,30 +38,26 @@ def instance_norm_in_pieces(rw: Rewriter, m: Match) -> Any:
 @rule(lambda x, s, b, k: op.Mul(op.InstanceNormalization(x, const(s), const(b), _as="norm"), const(k)))
 def instance_norm_scale(rw: Rewriter, m: Match) -> Any:
     """A factor for each channel goes into scale and shift."""
-    factor = _per_channel(m, "k")
+    factor = _for_each_channel(m)
     if factor is None:
         return m.no("the factor is not one number for each channel")
-    return rw.op.InstanceNormalization(m.x, m.array("s") * factor, m.array("b") * factor, **m.norm.attrs)
+    scale, shift = ((held * factor).astype(held.dtype) for held in (m.array("s"), m.array("b")))
+    return rw.op.InstanceNormalization(m.x, scale, shift, **m.norm.attrs)
 
 
 @rule(lambda x, s, b, k: op.Add(op.InstanceNormalization(x, const(s), const(b), _as="norm"), const(k)))
 def instance_norm_shift(rw: Rewriter, m: Match) -> Any:
     """A summand for each channel goes into the shift."""
-    summand = _per_channel(m, "k")
+    summand = _for_each_channel(m)
     if summand is None:
         return m.no("the summand is not one number for each channel")
-    return rw.op.InstanceNormalization(m.x, m.bindings["s"], m.array("b") + summand, **m.norm.attrs)
+    shift = m.array("b")
+    return rw.op.InstanceNormalization(m.x, m.bindings["s"], (shift + summand).astype(shift.dtype), **m.norm.attrs)
 
 
-def _per_channel(m: Match, name: str) -> Any:
-    """The constant as [channels], or None when it varies along another axis or adds one."""
-    held, rank, channels = m.array(name), m.x.rank, m.array("s").shape[0]
-    if rank is None or held.ndim > rank:
-        return None
-    full = held.reshape((1,) * (rank - held.ndim) + held.shape)
-    if full.shape[1] not in (1, channels) or full.size != full.shape[1]:
-        return None
-    return np.broadcast_to(full.reshape(-1), (channels,))
+def _for_each_channel(m: Match) -> Any:
+    """The constant as float64 [channels]; None when it varies along another axis, or the rank is not known."""
+    return None if m.x.rank is None else channel_vector(m.array("k"), m.array("s").shape[0], m.x.rank)
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,11 @@ import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model
-from qcompiler.passes.lossless.known import broadcasts_into, is_filled, listed
+from qcompiler.passes.lossless.known import broadcasts_into, is_filled, is_number, listed
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.rewrite import Match, Rewriter, any_of, apply_rules, const, maybe, op, rule
 
 __all__ = ["FuseLayerNorm", "normal"]
-
-
-def _is(number: float) -> Any:
-    return lambda array: array.size == 1 and bool(array.reshape(-1)[0] == number)
 
 
 def normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
@@ -26,11 +22,11 @@ def normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
     centred, again = op.Sub(x, mean, _as="centred"), op.Sub(x, mean, _as="again")
     forms = []
     for inner in (centred, again):
-        for square in (op.Pow(inner, const(accepts=_is(2))), op.Mul(inner, inner)):
+        for square in (op.Pow(inner, const(accepts=is_number(2))), op.Mul(inner, inner)):
             spread = op.Add(op.ReduceMean(square, maybe(b), _as="variance"), const(epsilon))
-            for root in (op.Sqrt(spread), op.Pow(spread, const(accepts=_is(0.5)))):
+            for root in (op.Sqrt(spread), op.Pow(spread, const(accepts=is_number(0.5)))):
                 forms += [op.Div(centred, root), op.Mul(centred, op.Reciprocal(root))]
-                forms.append(op.Mul(centred, op.Div(const(accepts=_is(1)), root)))
+                forms.append(op.Mul(centred, op.Div(const(accepts=is_number(1)), root)))
     return any_of(*forms)
 
 

@@ -7,23 +7,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from qcompiler.passes.lossless.known import listed
+from qcompiler.passes.lossless.known import is_number, listed
 from qcompiler.pipeline import Pass
 from qcompiler.rewrite import Match, Rewriter, any_of, const, maybe, op, rule
 
 __all__ = ["FuseRMSNorm"]
 
 
-def _is(number: float) -> Any:
-    return const(accepts=lambda array: array.size == 1 and bool(array.reshape(-1)[0] == number))
-
-
 def _slow_forms(x: Any, axes: Any, epsilon: Any, scale: Any) -> Any:
     """Every way of writing it but Div(x, Sqrt(... Pow(x, 2) ...)), which needs no rewriting."""
     forms = []
-    for square, usual in ((op.Pow(x, _is(2)), True), (op.Mul(x, x, _as="square"), False)):
+    for square, usual in ((op.Pow(x, const(accepts=is_number(2))), True), (op.Mul(x, x, _as="square"), False)):
         root = op.Sqrt(op.Add(op.ReduceMean(square, maybe(axes), _as="mean"), const(epsilon)), _as="root")
-        normed = [op.Mul(x, op.Reciprocal(root)), op.Mul(x, op.Div(_is(1), root))]
+        normed = [op.Mul(x, op.Reciprocal(root)), op.Mul(x, op.Div(const(accepts=is_number(1)), root))]
         forms += normed if usual else [*normed, op.Div(x, root)]
     return any_of(*(op.Mul(form, const(scale), _as="scaled") for form in forms))
 

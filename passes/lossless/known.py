@@ -17,6 +17,7 @@ __all__ = [
     "computed",
     "integers",
     "is_filled",
+    "is_number",
     "listed",
     "normalized",
     "not_constant",
@@ -72,6 +73,11 @@ def broadcasts_into(small: Shape | None, large: Shape | None) -> bool:
 def is_filled(number: float) -> Any:
     """A predicate on arrays for patterns: every element is ``number``, and there is one."""
     return lambda array: 0 < array.size <= _FILLED and bool(np.all(array == number))
+
+
+def is_number(number: float) -> Any:
+    """A predicate on arrays for patterns: there is one element, and it is ``number``."""
+    return lambda array: array.size == 1 and bool(array.reshape(-1)[0] == number)
 
 
 def not_constant(**values: Value | None) -> str:

@@ -74,7 +74,7 @@ def describe(path: Path, target_name: str) -> dict[str, Any]:
     }
     upgrade_opset(model)
     model, records = Pipeline(find_recipe("lossless").passes).run(model, PassContext(target=target))
-    found["nodes_after_lossless"] = sum(1 for _ in model.nodes())
+    found["nodes_after_lossless"] = model.count_nodes()
     found["fusible"] = {name: count for record in records for name, count in record.rewrites.items()}
     groups, refused = target.groups(model)
     found["quantizable"] = {

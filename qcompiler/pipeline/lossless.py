@@ -3,7 +3,6 @@ bisection over single rewrites, named, and left out; the rest stays."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 
 from qcompiler.errors import QCompilerError, VerifyError
@@ -11,7 +10,7 @@ from qcompiler.ir import Model, clone_model, verify
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
 from qcompiler.pipeline.record import PassRecord, count_untyped, run_one, sharpen_types
-from qcompiler.rewrite import RuleError
+from qcompiler.rewrite import RuleError, without_collector
 
 __all__ = ["run_lossless"]
 
@@ -22,15 +21,8 @@ def run_lossless(
     model: Model, passes: Sequence[Pass], context: PassContext, progress: Callable[[str], None]
 ) -> tuple[Model, list[PassRecord]]:
     """The model after ``passes``, all lossless, and a record of each. Never raises what a pass raises."""
-    # What passes drop is freed in one go at the end: walking a large graph for it again and again would make the time
-    # grow faster than the graph.
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
+    with without_collector():
         return _Run(model, passes, context, progress).run()
-    finally:
-        if collecting:
-            gc.enable()
 
 
 class _Run:

@@ -35,7 +35,7 @@ class PassRecord:
 def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
     """Run one pass, verify what it leaves, write down what it did. Raises what the pass raises, or VerifyError.
 
-    A pass that says it changed nothing is believed here; a run of passes verifies once more at its end.
+    A pass that says it changed nothing is believed here; whoever runs the passes verifies for it.
     """
     record = PassRecord(item.name, item.options(), nodes_before=model.count_nodes())
     context.trace = Trace(explain=context.trace.explain)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from qcompiler.errors import PassError, QCompilerError, UsageError, VerifyError
-from qcompiler.ir import Model
+from qcompiler.ir import Model, verify
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.lossless import run_lossless
 from qcompiler.pipeline.record import PassRecord, run_one
@@ -55,6 +55,8 @@ def _lossy(
         progress(item.name)
         try:
             records.append(run_one(item, model, context))
+            if not records[-1].changed:
+                verify(model)
         except VerifyError as error:
             raise PassError(f"pass '{item.name}' left a broken graph: {error.what}") from error
         except QCompilerError:

@@ -1,6 +1,6 @@
 """Pattern-driven rewriting: patterns, the matcher, the driver and its trace."""
 
-from qcompiler.rewrite.driver import RuleError, apply_rules
+from qcompiler.rewrite.driver import RuleError, apply_rules, without_collector
 from qcompiler.rewrite.edit import can_replace, drop_constant_if_unused, erase_dead, replace_value
 from qcompiler.rewrite.matcher import Match, Refusal, match
 from qcompiler.rewrite.pattern import any_of, const, maybe, op, rest, skip
@@ -30,4 +30,5 @@ __all__ = [
     "rest",
     "rule",
     "skip",
+    "without_collector",
 ]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from qcompiler.errors import PassError
@@ -15,7 +16,7 @@ from qcompiler.rewrite.matcher import Match, Refusal, match
 from qcompiler.rewrite.rule import Rewriter, Rule
 from qcompiler.rewrite.trace import Rewrite, Trace, label
 
-__all__ = ["RuleError", "apply_rules"]
+__all__ = ["RuleError", "apply_rules", "without_collector"]
 
 _MANY = 64  # of the users of one value, a pattern of several outputs may have to look at each for each
 _FEW = 8  # a value with more uses than this cannot be the inner value of a pattern, so losing one opens no match
@@ -45,12 +46,21 @@ def apply_rules(
     Raises RuleError naming the rule that raised, or those that undo each other.
     """
     driver = _Driver(model, rules, trace if trace is not None else Trace(), permit, budget)
-    # A rewrite frees by reference counting nearly all it drops; walking a large graph again and again for the few
-    # cycles would make the time grow faster than the graph.
+    with without_collector():
+        return driver.run()
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Let the garbage collector rest.
+
+    Reference counting frees nearly all that a rewrite drops; walking a large graph again and again for the few cycles
+    would make the time grow faster than the graph.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return driver.run()
+        yield
     finally:
         if collecting:
             gc.enable()

@@ -4,7 +4,6 @@ With all inputs constant the whole model folds, where it may; with all but the f
 they look for: axes, pads, bounds, weights.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from benchmarks.backend_suite import Case, node_cases
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import clone_model, verify
 from qcompiler.onnx_io import infer_types, load, open_session
@@ -20,20 +20,16 @@ from qcompiler.pipeline import PassContext, Pipeline, deviation, tolerance
 
 
 @pytest.fixture(scope="module")
-def cases() -> list[Any]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from onnx.backend.test.case.node import collect_testcases
-
-        return list(collect_testcases(None))
+def cases() -> list[Case]:
+    return list(node_cases())
 
 
-def frozen(case: Any, first: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def frozen(case: Case, first: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The model with inputs from number ``first`` on as initializers, and feeds for the others."""
     model = onnx.ModelProto()
     model.CopyFrom(case.model)
     feeds: dict[str, Any] = {}
-    for index, (info, item) in enumerate(zip(case.model.graph.input, case.data_sets[0][0], strict=False)):
+    for index, (info, item) in enumerate(zip(case.model.graph.input, case.values, strict=False)):
         is_array = isinstance(item, np.ndarray | np.generic)
         if index >= first and (is_array or isinstance(item, onnx.TensorProto)):
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(item)) if is_array else item)
@@ -44,7 +40,7 @@ def frozen(case: Any, first: int) -> tuple[onnx.ModelProto, dict[str, Any]]:
     return model, feeds
 
 
-def difference(case: Any, first: int) -> str | None:
+def difference(case: Case, first: int) -> str | None:
     """What went wrong with ``case``; None where onnxruntime, or the importer, cannot take the model to begin with."""
     proto, feeds = frozen(case, first)
     try:
@@ -71,7 +67,7 @@ def difference(case: Any, first: int) -> str | None:
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_the_numbers_stay(cases: list[Any], first: int) -> None:
+def test_the_numbers_stay(cases: list[Case], first: int) -> None:
     tried: dict[str, str | None] = {}
     for case in cases:
         try:
