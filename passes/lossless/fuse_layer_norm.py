@@ -20,14 +20,12 @@ def normal(x: Any, a: Any, b: Any, epsilon: Any) -> Any:
     """(x - mean(x)) / sqrt(mean((x - mean(x)) ** 2) + epsilon); the difference may be written down twice."""
     mean = op.ReduceMean(x, maybe(a), _as="mean")
     centred, again = op.Sub(x, mean, _as="centred"), op.Sub(x, mean, _as="again")
-    forms = []
-    for inner in (centred, again):
-        for square in (op.Pow(inner, const(accepts=is_number(2))), op.Mul(inner, inner)):
-            spread = op.Add(op.ReduceMean(square, maybe(b), _as="variance"), const(epsilon))
-            for root in (op.Sqrt(spread), op.Pow(spread, const(accepts=is_number(0.5)))):
-                forms += [op.Div(centred, root), op.Mul(centred, op.Reciprocal(root))]
-                forms.append(op.Mul(centred, op.Div(const(accepts=is_number(1)), root)))
-    return any_of(*forms)
+    inner = any_of(centred, again)
+    square = any_of(op.Pow(inner, const(accepts=is_number(2))), *(op.Mul(each, each) for each in (centred, again)))
+    spread = op.Add(op.ReduceMean(square, maybe(b), _as="variance"), const(epsilon))
+    root = any_of(op.Sqrt(spread), op.Pow(spread, const(accepts=is_number(0.5))))
+    inverse = any_of(op.Reciprocal(root), op.Div(const(accepts=is_number(1)), root))
+    return any_of(op.Div(centred, root), op.Mul(centred, inverse))
 
 
 @rule(normal)

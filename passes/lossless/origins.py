@@ -8,7 +8,7 @@ from qcompiler.ir import Dim, Node, Value
 from qcompiler.ops import info
 from qcompiler.passes.lossless.known import listed
 
-__all__ = ["Origin", "is_name", "origin", "same_size"]
+__all__ = ["Origin", "is_name", "origin", "same_name", "same_size"]
 
 Origin = int | tuple[Value, int]
 """A number, or an axis of the value at which it was last changed."""
@@ -39,6 +39,12 @@ def origin(value: Value, axis: int, steps: int = _STEPS) -> Origin:
     return value, axis
 
 
+def same_name(a: tuple[Value, int], b: tuple[Value, int]) -> bool:
+    """True when the sizes of two values along their axes bear one symbolic name: no need to look further."""
+    name = _size(*a)
+    return is_name(name) and name == _size(*b)
+
+
 def same_size(a: Origin, b: Origin) -> bool:
     """True when two origins are surely one size: the same axis of the same value, or of the same symbol.
 
@@ -48,8 +54,7 @@ def same_size(a: Origin, b: Origin) -> bool:
         return a == b
     if a[0] is b[0] and a[1] == b[1]:
         return True
-    name = _size(*a)
-    return is_name(name) and name == _size(*b)
+    return same_name(a, b)
 
 
 def _size(value: Value, axis: int) -> Dim:

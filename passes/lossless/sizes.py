@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompiler.ir import Model, Node, Value
 from qcompiler.passes.lossless.known import integers, listed
-from qcompiler.passes.lossless.origins import is_name, origin, same_size
+from qcompiler.passes.lossless.origins import is_name, origin, same_name, same_size
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.rewrite import (
     Match,
@@ -77,10 +77,14 @@ def reshape_to_own_sizes(rw: Rewriter, m: Match) -> Any:
             continue
         if taken is None:
             return m.no("a size is neither a number nor taken from a shape")
+        place = (m.x, len(wanted)) if len(wanted) < m.x.rank else None
+        if place is not None and same_name(taken, place):
+            wanted.append(0)
+            continue
         found = origin(*taken)
         if isinstance(found, int) and found > 0:
             wanted.append(found)
-        elif len(wanted) < m.x.rank and same_size(found, origin(m.x, len(wanted))):
+        elif place is not None and same_size(found, origin(*place)):
             wanted.append(0)
         else:
             return m.no("a size is not surely the one that x has at the same place")

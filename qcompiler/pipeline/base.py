@@ -21,7 +21,7 @@ class PassContext:
 
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
-    how far a long pass has come. ``untyped`` counts the values whose type the last inference could not tell.
+    how far a long pass has come. ``unclear`` counts the values whose type the last inference left open.
     """
 
     data: Dataset | None = None
@@ -36,7 +36,7 @@ class PassContext:
     allowance: int | None = None
     spent: list[tuple[str, str, str]] = field(default_factory=list)
     running: str = ""
-    untyped: int = 0
+    unclear: int = 0
     progress: Callable[[int], None] = lambda _: None
 
     def permit(self, rule: str, node: Node) -> bool:

@@ -9,7 +9,7 @@ from qcompiler.errors import QCompilerError, VerifyError
 from qcompiler.ir import Model, clone_model, verify
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
-from qcompiler.pipeline.record import PassRecord, count_untyped, run_one, sharpen_types
+from qcompiler.pipeline.record import PassRecord, count_unclear, run_one, sharpen_types
 from qcompiler.rewrite import RuleError, without_collector
 
 __all__ = ["run_lossless"]
@@ -40,13 +40,18 @@ class _Run:
         self.reference = _reference(model, context)
         self.blamed: dict[tuple[str, str], str] = {}
         self.left_out: dict[Pass, str] = {}
+        self.careful = False  # verifying after each pass costs as much as a pass; it is done to find who broke what
 
     def run(self) -> tuple[Model, list[PassRecord]]:
         while True:
             records = self._attempt()
             if records is not None:
                 self.progress("checking the numbers")
-                wrong = self._objection()
+                broken = _broken(self.model)
+                if broken and not self.careful:
+                    self.careful, self.model = True, clone_model(self.source)
+                    continue
+                wrong = broken or self._difference()
                 if not wrong:
                     break
                 if len(self.left_out) == len(set(self.passes)):
@@ -58,33 +63,27 @@ class _Run:
             self._tell(record)
         return self.model, records
 
-    def _objection(self) -> str:
-        """What is wrong with the model as it stands, in words; empty when nothing is."""
-        try:
-            verify(self.model)
-        except VerifyError as error:
-            return error.what
+    def _difference(self) -> str:
+        """What is wrong with the numbers of the model as it stands, in words; empty when nothing is."""
         return self.reference.difference(self.model) if self.reference is not None else ""
 
     def _attempt(self) -> list[PassRecord] | None:
         """One run of all passes that are not left out; None when one of them failed and was found guilty."""
         self.context.allowance, self.context.spent = None, []
-        self.context.untyped = count_untyped(self.model)
+        self.context.unclear = count_unclear(self.model)
         records: list[PassRecord] = []
 
         def run(item: Pass, again: bool) -> int:
             self.progress(item.name)
             try:
-                record = self._left_out(item) if item in self.left_out else run_one(item, self.model, self.context)
-            except RuleError as error:
-                if (item.name, error.rule) in self.blamed:  # it applies rules in its own way: then the pass goes
-                    self.left_out[item] = error.what
-                self.blamed[item.name, error.rule] = error.what
-                self.context.disabled.add(error.rule)
-                raise _Failed from None
+                if item in self.left_out:
+                    record = self._left_out(item)
+                else:
+                    record = run_one(item, self.model, self.context, check=self.careful)
             except Exception as error:  # other people's code: whatever it raises must not end the compile
-                own = isinstance(error, QCompilerError)
-                self.left_out[item] = str(error) if own else f"it raised {type(error).__name__}: {error}"
+                if self.careful:  # before, what it met may have been broken by another
+                    self._condemn(item, error)
+                self.careful = True
                 raise _Failed from None
             if record.changed or not again:
                 records.append(record)
@@ -95,6 +94,18 @@ class _Run:
         except _Failed:
             return None
         return records
+
+    def _condemn(self, item: Pass, error: Exception) -> None:
+        """Leave out what failed: the rule that is known to have raised, else the pass."""
+        if isinstance(error, RuleError):
+            if (item.name, error.rule) in self.blamed:  # it applies rules in its own way: then the pass goes
+                self.left_out[item] = error.what
+            self.blamed[item.name, error.rule] = error.what
+            self.context.disabled.add(error.rule)
+        elif isinstance(error, QCompilerError):
+            self.left_out[item] = str(error)
+        else:
+            self.left_out[item] = f"it raised {type(error).__name__}: {error}"
 
     def _left_out(self, item: Pass) -> PassRecord:
         count = self.model.count_nodes()
@@ -125,7 +136,7 @@ class _Run:
         """Are the numbers wrong after the first ``allowance`` rewrites of ``passes``?"""
         model = clone_model(self.source)
         self.context.allowance, self.context.spent = allowance, []
-        self.context.untyped = count_untyped(model)
+        self.context.unclear = count_unclear(model)
         try:
             _until_quiet(passes, lambda item, _: self._bare(item, model))
             verify(model)
@@ -151,6 +162,15 @@ class _Run:
                 return
         if record.status == "rolled-back":
             self.context.warn(f"pass '{record.name}' was left out: {record.reason}")
+
+
+def _broken(model: Model) -> str:
+    """Which invariant of the IR does not hold, in words; empty when all do."""
+    try:
+        verify(model)
+    except VerifyError as error:
+        return error.what
+    return ""
 
 
 class _Failed(Exception):

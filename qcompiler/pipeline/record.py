@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from qcompiler.ir import Model, verify
+from qcompiler.ir import Model, TensorType, Type, verify
 from qcompiler.onnx_io import infer_types
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.rewrite import NearMiss, Rewrite, Trace
 
-__all__ = ["PassRecord", "count_untyped", "run_one", "sharpen_types"]
+__all__ = ["PassRecord", "count_unclear", "run_one", "sharpen_types"]
 
 
 @dataclass
@@ -32,10 +32,11 @@ class PassRecord:
     near_misses: list[NearMiss] = field(default_factory=list)
 
 
-def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
-    """Run one pass, verify what it leaves, write down what it did. Raises what the pass raises, or VerifyError.
+def run_one(item: Pass, model: Model, context: PassContext, *, check: bool = True) -> PassRecord:
+    """Run one pass and write down what it did. Raises what the pass raises.
 
-    A pass that says it changed nothing is believed here; whoever runs the passes verifies for it.
+    With ``check``, what a pass leaves that says it changed something is verified, which may raise VerifyError; one
+    that says it changed nothing is believed here. Whoever runs the passes verifies for it.
     """
     record = PassRecord(item.name, item.options(), nodes_before=model.count_nodes())
     context.trace = Trace(explain=context.trace.explain)
@@ -43,7 +44,8 @@ def run_one(item: Pass, model: Model, context: PassContext) -> PassRecord:
     start = time.perf_counter()
     record.changed = item.run(model, context)
     if record.changed:
-        verify(model)
+        if check:
+            verify(model)
         sharpen_types(item, model, context)
     record.seconds = time.perf_counter() - start
     record.nodes_after = model.count_nodes()
@@ -59,12 +61,35 @@ def sharpen_types(item: Pass, model: Model, context: PassContext) -> None:
 
     A pass that keeps types leaves nothing to sharpen; then only values that came without a type call for a look.
     """
-    if item.keeps_types and count_untyped(model) <= context.untyped:
+    unclear = count_unclear(model)
+    if not unclear or (item.keeps_types and unclear <= context.unclear):
         return
     infer_types(model)
-    context.untyped = count_untyped(model)
+    context.unclear = count_unclear(model)
 
 
-def count_untyped(model: Model) -> int:
-    """How many values that nodes give have no type."""
-    return sum(value.type is None for node in model.nodes() for value in node.outputs)
+def count_unclear(model: Model) -> int:
+    """How many values that nodes give have a type that inference might sharpen.
+
+    A size is clear when it is a number or a symbol that an input of the model has. Outputs of the model are not
+    counted: they keep the types that they were declared with.
+    """
+    fixed = set(model.graph.outputs)
+    symbols = {size for value in model.graph.inputs for size in value.shape or () if isinstance(size, str)}
+    clear: set[Type] = set()  # few types occur, however many values there are
+    count = 0
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            kind = value.type
+            if kind in clear or value in fixed:
+                continue
+            if kind is None or (isinstance(kind, TensorType) and not _is_clear(kind, symbols)):
+                count += 1
+            else:
+                clear.add(kind)
+    return count
+
+
+def _is_clear(kind: TensorType, symbols: set[str]) -> bool:
+    known = kind.dtype is not None and kind.shape is not None
+    return known and all(isinstance(size, int) or size in symbols for size in kind.shape or ())

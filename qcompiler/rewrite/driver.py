@@ -13,6 +13,7 @@ from qcompiler.errors import PassError
 from qcompiler.ir import Model, Node, Value, dependencies
 from qcompiler.rewrite.edit import can_replace, erase_dead, replace_value
 from qcompiler.rewrite.matcher import Match, Refusal, match
+from qcompiler.rewrite.pattern import may_match
 from qcompiler.rewrite.rule import Rewriter, Rule
 from qcompiler.rewrite.trace import Rewrite, Trace, label
 
@@ -20,6 +21,7 @@ __all__ = ["RuleError", "apply_rules", "without_collector"]
 
 _MANY = 64  # of the users of one value, a pattern of several outputs may have to look at each for each
 _FEW = 8  # a value with more uses than this cannot be the inner value of a pattern, so losing one opens no match
+Needs = tuple[frozenset[str], ...]
 Permit = Callable[[str, Node], bool]
 
 
@@ -73,16 +75,15 @@ class _Driver:
         self.model = model
         self.trace = trace
         self.permit = permit
-        self.index: dict[tuple[str, str], list[Rule]] = {}
+        self.index: dict[tuple[str, str], list[tuple[Rule, list[Needs]]]] = {}
         self.required = {rule: rule.required() for rule in rules}
-        # Asked first, because it is cheap and nearly always says no; a near miss has to be looked at, though.
-        self.neighbours = {rule: set() if self.trace.explain else rule.neighbours() for rule in rules}
         self.reach = max((rule.depth() for rule in rules), default=1)
         self.paired = any(len(rule.outputs) > 1 for rule in rules)
         self.few = None if any(rule.shares() for rule in rules) else _FEW
         for rule in rules:
-            for root in rule.roots():
-                self.index.setdefault(root, []).append(rule)
+            for root, ways in rule.starts().items():
+                # What a way needs is asked first, because it is cheap; a near miss has to be looked at, though.
+                self.index.setdefault(root, []).append((rule, [()] if self.trace.explain else ways))
         self.population = Counter((node.domain, node.op_type) for node in model.nodes())
         self.budget = 4 * self.population.total() + 1000 if budget is None else budget
         self.recent: deque[str] = deque(maxlen=64)
@@ -99,15 +100,9 @@ class _Driver:
             self.queued.discard(node)
             if node.graph is None:
                 continue
-            around: set[tuple[str, str]] | None = None
-            for rule in self.index[node.domain, node.op_type]:
-                wanted = self.neighbours[rule]
-                if wanted:
-                    if around is None:
-                        makers = (value.producer for value in node.inputs if value is not None)
-                        around = {(maker.domain, maker.op_type) for maker in makers if maker is not None}
-                    if not wanted <= around:
-                        continue
+            for rule, ways in self.index[node.domain, node.op_type]:
+                if not any(may_match(needs, node) for needs in ways):
+                    continue
                 if all(self.population[kind] for kind in self.required[rule]) and self._try(rule, node):
                     count += 1
                     break

@@ -13,7 +13,7 @@ import numpy as np
 
 from qcompiler.ir import Node, Tensor, Value
 from qcompiler.ops import info
-from qcompiler.rewrite.pattern import AnyOf, ConstantIs, Maybe, NodePattern, Output, Pattern, Rest, Skip, Var
+from qcompiler.rewrite.pattern import AnyOf, ConstantIs, Maybe, NodePattern, Output, Pattern, Rest, Skip, Var, may_match
 
 __all__ = ["Match", "Refusal", "match"]
 
@@ -205,6 +205,8 @@ def _node(pattern: NodePattern, node: Node, rest: Goals, state: _State) -> Any:
         return False
     if node.op_type != pattern.op_type or node.domain != pattern.domain:
         state.missed("{!r} is not {}", node, pattern.op_type)
+        return False
+    if pattern.needs and not state.explain and not may_match(pattern.needs, node):
         return False
     for name, attr in node.attrs.items():
         if attr.ref:  # a rule that asks for the value would take it for left out

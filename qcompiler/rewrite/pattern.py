@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qcompiler.errors import UsageError
+from qcompiler.ir import Node
 
 __all__ = ["AnyOf", "ConstantIs", "Maybe", "NodePattern", "Output", "Pattern", "Rest", "Skip", "Var", "any_of", "const",
-           "maybe", "op", "parse", "rest", "skip"]  # fmt: skip
+           "may_match", "maybe", "op", "parse", "rest", "skip"]  # fmt: skip
 
 
 _TAKEN = {"all_constant", "array", "bindings", "has", "no", "nodes", "outputs", "root"}  # by a match
@@ -87,14 +88,20 @@ class NodePattern(Pattern):
     fixed: tuple[Pattern, ...] = field(init=False, repr=False)
     tail: Rest | None = field(init=False, repr=False)
     narrowest_first: tuple[Pattern, ...] = field(init=False, repr=False)
+    needs: tuple[frozenset[str], ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """``fixed`` are the inputs before the rest, ``tail`` the rest; the order is that of choosing inputs."""
+        """``fixed`` are the inputs before the rest, ``tail`` the rest; the order is that of choosing inputs.
+
+        ``needs``: wherever the pattern matches, each of these sets has the operator type of some input's maker.
+        """
         tail = self.inputs[-1] if self.inputs and isinstance(self.inputs[-1], Rest) else None
         object.__setattr__(self, "first", Output(self, 0))
         object.__setattr__(self, "tail", tail)
         object.__setattr__(self, "fixed", self.inputs[:-1] if tail is not None else self.inputs)
         object.__setattr__(self, "narrowest_first", tuple(sorted(self.fixed, key=_breadth)))
+        makers = (_makers(item) for item in self.fixed)
+        object.__setattr__(self, "needs", tuple(dict.fromkeys(kinds for kinds in makers if kinds is not None)))
 
     def __iter__(self) -> Iterator[Output]:
         return (Output(self, index) for index in range(self.outputs))
@@ -191,6 +198,30 @@ def parse(expression: Callable[..., Any]) -> tuple[Pattern, ...]:
             if not isinstance(choice, NodePattern | Output):
                 raise UsageError("a pattern has to be an operator's output", hint="write it as op.Name(...)")
     return lifted
+
+
+def may_match(needs: tuple[frozenset[str], ...], node: Node) -> bool:
+    """False when a pattern of these ``needs`` surely does not match at ``node``. Cheap, and nearly always false."""
+    for wanted in needs:
+        for value in node.inputs:
+            if value is not None and value.producer is not None and value.producer.op_type in wanted:
+                break
+        else:
+            return False
+    return True
+
+
+def _makers(pattern: Pattern) -> frozenset[str] | None:
+    """The operator types of which one makes what ``pattern`` matches; None when that is open."""
+    if isinstance(pattern, NodePattern | Output):
+        return frozenset([(pattern.node if isinstance(pattern, Output) else pattern).op_type])
+    if isinstance(pattern, AnyOf):
+        kinds = [_makers(choice) for choice in pattern.choices]
+        return None if None in kinds else frozenset().union(*(found for found in kinds if found is not None))
+    if isinstance(pattern, Skip):
+        inner = _makers(pattern.inner)
+        return None if inner is None else inner.union(pattern.kinds)
+    return None
 
 
 def _breadth(pattern: Pattern) -> int:

@@ -94,11 +94,14 @@ class Rule:
     rewrite: Callable[[Rewriter, Match], Result]
     doc: str = ""
 
-    def roots(self) -> list[tuple[str, str]]:
-        """(domain, operator type) of the nodes at which the rule may start."""
+    def starts(self) -> dict[tuple[str, str], list[tuple[frozenset[str], ...]]]:
+        """(domain, operator type) of the nodes at which the rule may start, with what each way of matching needs."""
         first = self.outputs[0]
-        choices = first.choices if isinstance(first, AnyOf) else (first,)
-        return list(dict.fromkeys(_kind(choice) for choice in choices))
+        found: dict[tuple[str, str], list[tuple[frozenset[str], ...]]] = {}
+        for choice in first.choices if isinstance(first, AnyOf) else (first,):
+            node = _root(choice)
+            found.setdefault((node.domain, node.op_type), []).append(node.needs)
+        return {kind: list(dict.fromkeys(ways)) for kind, ways in found.items()}
 
     def required(self) -> set[tuple[str, str]]:
         """Kinds of nodes without which the rule cannot match anywhere."""
@@ -114,13 +117,6 @@ class Rule:
             elif isinstance(item, Skip):
                 stack.append(item.inner)
         return found
-
-    def neighbours(self) -> set[tuple[str, str]]:
-        """Kinds of nodes of which each gives an input of the root, wherever the rule matches."""
-        first = self.outputs[0]
-        node = first.node if isinstance(first, Output) else first
-        inputs = node.inputs if isinstance(node, NodePattern) else ()
-        return {_kind(item) for item in inputs if isinstance(item, NodePattern | Output)}
 
     def shares(self) -> bool:
         """True when an inner value may have users outside of the match, any number of them."""
@@ -170,8 +166,8 @@ def rule(pattern: Callable[..., Any]) -> Callable[[Callable[[Rewriter, Match], R
     return decorate
 
 
-def _kind(pattern: Pattern) -> tuple[str, str]:
+def _root(pattern: Pattern) -> NodePattern:
     node = pattern.node if isinstance(pattern, Output) else pattern
     if not isinstance(node, NodePattern):
         raise TypeError(f"{pattern!r} cannot be a root")
-    return node.domain, node.op_type
+    return node

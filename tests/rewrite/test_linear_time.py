@@ -123,4 +123,4 @@ def test_insertions_at_one_place_do_not_look_at_the_whole_graph() -> None:
         return time.process_time() - start
 
     small, large = min(insert(SMALL) for _ in range(3)), insert(LARGE)
-    assert large < 3 * small, f"{small:.2f} s in {SMALL} nodes, {large:.2f} s in {LARGE}"
+    assert large < 5 * small, f"{small:.2f} s in {SMALL} nodes, {large:.2f} s in {LARGE}"

@@ -258,7 +258,7 @@ def test_any_of_at_the_root_starts_at_each_of_its_types(rewrite: Rewrite) -> Non
     def positive(rw: Rewriter, m: Match) -> Any:
         return rw.op.Foo(m.x)
 
-    assert positive.roots() == [("", "Relu"), ("", "Abs"), ("", "Neg")]
+    assert list(positive.starts()) == [("", "Relu"), ("", "Abs"), ("", "Neg")]
     text = "g (float a) => (float x, float y, float z) {{ n = Neg(a) x = {}(n) o = Neg(a) y = {}(o) p = Neg(a) z = {}(p) }}"
     assert rewrite(text.format("Relu", "Abs", "Neg"), positive) == ["x = Foo(a)", "y = Foo(a)", "z = Foo(a)"]
 
