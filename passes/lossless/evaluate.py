@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 import numpy as np
 
 from qcompiler.errors import QCompilerError
-from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, tensor
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, spilled
 from qcompiler.onnx_io import open_session
 from qcompiler.passes.lossless.fold_cost import value_bytes
 
@@ -18,7 +18,7 @@ Elements = MutableMapping[Value, Tensor]
 """Values whose elements are known."""
 
 _AT_ONCE = 256  # values computed in one run,
-_BYTES_AT_ONCE = 1 << 28  # unless they take more than this together
+_BYTES_AT_ONCE = 1 << 26  # unless they take more than this together
 _FAILURES = 64  # runs that may fail in search of the nodes that cannot be run, before the rest is given up
 
 
@@ -43,7 +43,7 @@ def evaluate(values: Sequence[Value], known: Elements, opsets: Mapping[str, int]
                 middle = len(some) // 2
                 waiting += [some[middle:], some[:middle]]
             continue
-        found |= {value: tensor(np.asarray(array)) for value, array in zip(some, outputs.values(), strict=True)}
+        found |= {value: spilled(np.asarray(array)) for value, array in zip(some, outputs.values(), strict=True)}
     return found
 
 

@@ -153,9 +153,11 @@ def compile(
         context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
     if chosen.needs_data and len(dataset) == 1:
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")
-    session = (
-        Session(source, threads=threads) if isinstance(source, str | Path) else open_session(origin, threads=threads)
-    )
+    for repair in origin.repairs:
+        context.warn(f"the model was mended: {repair}")
+    # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
+    as_file = isinstance(source, str | Path) and not origin.repairs
+    session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
     try:
         session.run(context.samples[0])
     except LoweringError as error:

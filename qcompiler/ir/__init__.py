@@ -5,6 +5,7 @@ from qcompiler.ir.clone import clone_graph, clone_model, clone_node
 from qcompiler.ir.equivalence import difference, graph_difference
 from qcompiler.ir.graph import Function, Graph, Model, Node, Value, dependencies
 from qcompiler.ir.quant import Quantization, QuantSpec, affine_parameters, integer_range, quantize
+from qcompiler.ir.spilled import SpilledTensor, spilled
 from qcompiler.ir.tensor import ArrayTensor, ExternalTensor, LazyTensor, PackedTensor, SparseTensor, Tensor, tensor
 from qcompiler.ir.text import format_graph, format_model, format_node, format_type
 from qcompiler.ir.types import Dim, MapType, OpaqueType, OptionalType, SequenceType, Shape, TensorType, Type
@@ -30,6 +31,7 @@ __all__ = [
     "SequenceType",
     "Shape",
     "SparseTensor",
+    "SpilledTensor",
     "Tensor",
     "TensorType",
     "Type",
@@ -48,6 +50,7 @@ __all__ = [
     "graph_difference",
     "integer_range",
     "quantize",
+    "spilled",
     "surroundings",
     "tensor",
     "verify",

@@ -18,7 +18,7 @@ def clone_model(model: Model, mapping: dict[Value, Value] | None = None) -> Mode
         copy.functions[key] = _clone_function(function)
     for name in ("ir_version", "producer", "domain", "version", "doc"):
         setattr(copy, name, getattr(model, name))
-    copy.metadata = dict(model.metadata)
+    copy.metadata, copy.repairs = dict(model.metadata), list(model.repairs)
     copy.carried = {key: list(items) for key, items in model.carried.items()}
     return copy
 

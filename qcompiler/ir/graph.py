@@ -496,7 +496,8 @@ class Model:
     """A graph, the operator sets it is written in, and the functions it calls."""
 
     __slots__ = (
-        "carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "version",
+        "carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "repairs",
+        "version",
     )  # fmt: skip
 
     def __init__(self, graph: Graph, opsets: dict[str, int]) -> None:
@@ -511,6 +512,7 @@ class Model:
         self.doc = ""
         self.metadata: dict[str, str] = {}
         self.carried: dict[str, Any] = {}  # parts of a file that nothing here reads, kept for the way out
+        self.repairs: list[str] = []  # what was wrong with the file and was mended on the way in, in words
 
     @property
     def opset(self) -> int:

@@ -1,45 +1,39 @@
 """From ``onnx.ModelProto`` to the IR.
 
 Names become labels here: values are resolved by scope, so a name that is defined twice means its latest definition,
-and a node that stands before the one it depends on is sorted behind it. Constant nodes become constants.
+and a node that stands before the one it depends on is sorted behind it. Constant nodes become constants. What was
+mended that way is told in ``Model.repairs``.
 """
 
 from __future__ import annotations
 
-import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
-from qcompiler.dtypes import DType, packed_size
+from qcompiler.dtypes import DType
 from qcompiler.errors import ImportFailure
 from qcompiler.ir import (
-    ArrayTensor,
     Attr,
     AttrKind,
     ExternalTensor,
     Function,
     Graph,
-    MapType,
     Model,
     Node,
-    OpaqueType,
-    OptionalType,
-    PackedTensor,
-    SequenceType,
     SparseTensor,
     Tensor,
     TensorType,
-    Type,
     Value,
     tensor,
 )
+from qcompiler.onnx_io.elements import text, to_tensor, to_type
 from qcompiler.onnx_io.exporter import to_proto
-from qcompiler.onnx_io.reader import as_proto, check, resolve_external
+from qcompiler.onnx_io.reader import as_proto, check
 
 __all__ = ["from_proto", "load"]
 
@@ -82,9 +76,10 @@ def from_proto(proto: onnx.ModelProto, folder: Path | None = None) -> Model:
         for value in model.graph.inputs:
             if value.const is not None:
                 model.graph.remove_input(value)
-    if importer.repaired:
-        # The checker stopped at the first node out of order; what it had to say of the others it can say now.
-        check(to_proto(model, store=_without_elements), "the model, put in order,")
+    model.repairs = importer.repairs
+    if importer.unchecked:
+        # The checker stopped at the first thing that can be mended; what it had to say of the rest it can say now.
+        check(to_proto(model, store=_without_elements), "the model, mended,")
     return model
 
 
@@ -105,7 +100,8 @@ class _Importer:
     def __init__(self, folder: Path | None) -> None:
         self.folder = folder
         self.scopes: list[_Scope] = []
-        self.repaired = False
+        self.repairs: list[str] = []
+        self.unchecked = False
         self.external: dict[tuple[Any, ...], Tensor] = {}
 
     def graph(self, proto: onnx.GraphProto) -> Graph:
@@ -117,7 +113,14 @@ class _Importer:
         self.scopes.append(scope)
         for info in proto.input:
             values[info.name] = graph.add_input(_described(Value(info.name), info))
-        for item in proto.initializer:
+        initializers = {item.name: item for item in proto.initializer}
+        if len(initializers) < len(proto.initializer):
+            twice = next(name for name, count in Counter(item.name for item in proto.initializer).items() if count > 1)
+            self._mend(
+                f"initializer '{twice}' of graph '{proto.name}' is there more than once: "
+                "the last one counts, as in onnxruntime"
+            )
+        for item in initializers.values():
             self._constant(graph, scope, item.name, self.tensor(item))
         for sparse in proto.sparse_initializer:
             self._constant(graph, scope, sparse.values.name, self.sparse(sparse))
@@ -176,11 +179,25 @@ class _Importer:
                 node.metadata["onnx.device_configurations"] = packed.hex()
             graph.append(node)
         if late:
-            self.repaired = True
             try:
                 graph.sort()
             except ValueError as error:
-                raise ImportFailure(f"graph '{graph.name}' cannot be put in order: {error}") from None
+                raise ImportFailure(
+                    f"graph '{graph.name}' cannot be put in order: {error}",
+                    hint="a model that feeds back into itself has no meaning; cut the cycle where it was exported",
+                ) from None
+            self._mend(f"the nodes of graph '{graph.name}' stood before what they take and were put in order")
+        named = Counter(node.name for node in graph if node.name)
+        twice = [name for name, count in named.items() if count > 1]
+        if twice:  # nobody refers to a node by name, so the meaning is clear
+            self.repairs.append(
+                f"nodes of graph '{graph.name}' shared a name, '{twice[0]}' for one, and got names of their own"
+            )
+
+    def _mend(self, what: str) -> None:
+        """Note a repair of what made the checker stop."""
+        self.repairs.append(what)
+        self.unchecked = True
 
     def attribute(self, proto: onnx.AttributeProto) -> Attr:
         made = self._attribute(proto)
@@ -199,9 +216,9 @@ class _Importer:
         if kind is AttrKind.FLOATS:
             return Attr(kind, tuple(proto.floats))
         if kind is AttrKind.STRING:
-            return Attr(kind, _text(proto.s))
+            return Attr(kind, text(proto.s))
         if kind is AttrKind.STRINGS:
-            return Attr(kind, tuple(_text(item) for item in proto.strings))
+            return Attr(kind, tuple(text(item) for item in proto.strings))
         if kind is AttrKind.TENSOR:
             return Attr(kind, self.tensor(proto.t))
         if kind is AttrKind.TENSORS:
@@ -274,78 +291,6 @@ def _function(proto: onnx.FunctionProto, importer: _Importer) -> Function:
     return function
 
 
-def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
-    """The constant in ``proto``; external data stays in its file. Raises ImportFailure when it is too short."""
-    dtype, shape = _element(proto.data_type, f"tensor '{proto.name}'"), tuple(proto.dims)
-    made: Tensor
-    try:
-        if any(size < 0 for size in shape):
-            raise ValueError("a size is negative")
-        if proto.data_location == onnx.TensorProto.EXTERNAL:
-            made = _external(proto, dtype, shape, folder)
-        elif proto.HasField("raw_data") and dtype is not DType.STRING:
-            made = PackedTensor(proto.raw_data, dtype, shape, proto.name)
-            if len(proto.raw_data) != made.nbytes:
-                raise ValueError(f"{len(proto.raw_data)} bytes where {made.nbytes} are due")
-        elif dtype is DType.STRING:
-            items = np.empty(len(proto.string_data), object)
-            items[:] = [_text(item) for item in proto.string_data]
-            made = ArrayTensor(items.reshape(shape), proto.name, dtype)
-        else:
-            made = ArrayTensor(np.asarray(onnx.numpy_helper.to_array(proto)), proto.name, dtype)
-    except ValueError as error:
-        raise ImportFailure(
-            f"tensor '{proto.name}' does not hold what its shape {list(shape)} asks for: {error}"
-        ) from None
-    made.metadata = {item.key: item.value for item in proto.metadata_props}
-    if proto.doc_string:
-        made.metadata["onnx.doc"] = proto.doc_string
-    return made
-
-
-def _element(number: int, where: str = "a value") -> DType:
-    try:
-        return DType(number)
-    except ValueError:
-        raise ImportFailure(f"{where} has the unknown element type {number}") from None
-
-
-def _external(proto: onnx.TensorProto, dtype: DType, shape: tuple[int, ...], folder: Path | None) -> Tensor:
-    """A tensor whose elements stay in their file. Raises ValueError when the file has no room for them."""
-    if dtype is DType.STRING:
-        raise ValueError("strings cannot lie in a file of their own")
-    entry = {item.key: item.value for item in proto.external_data}
-    path = resolve_external(entry, folder, proto.name)
-    need, there = packed_size(dtype, math.prod(shape)), path.stat().st_size
-    offset = int(entry.get("offset") or 0)
-    length = int(entry.get("length") or there - offset)
-    if offset < 0 or length < need or offset + need > there:
-        raise ValueError(f"{need} bytes are due at {offset} of {path}, which has {there}, {length} of them for it")
-    return ExternalTensor(path, offset, dtype, shape, proto.name)
-
-
-def to_type(proto: onnx.TypeProto) -> Type | None:
-    """The type in ``proto``; None when it says nothing."""
-    kind = proto.WhichOneof("value")
-    if kind in ("tensor_type", "sparse_tensor_type"):
-        held = getattr(proto, kind)
-        shape = None
-        if held.HasField("shape"):
-            shape = tuple(
-                dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None) for dim in held.shape.dim
-            )
-        return TensorType(_element(held.elem_type) if held.elem_type else None, shape, kind == "sparse_tensor_type")
-    if kind == "sequence_type":
-        return SequenceType(to_type(proto.sequence_type.elem_type))
-    if kind == "optional_type":
-        return OptionalType(to_type(proto.optional_type.elem_type))
-    if kind == "map_type":
-        return MapType(_element(proto.map_type.key_type), to_type(proto.map_type.value_type))
-    if kind == "opaque_type":
-        return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name)
-    return None
-
-
 def _described(value: Value, info: onnx.ValueInfoProto) -> Value:
     found = to_type(info.type)
     if found is not None:
@@ -383,10 +328,3 @@ def _without_elements(tensor: Tensor, proto: onnx.TensorProto) -> bool:
     proto.dims[:] = [0] * len(tensor.shape)
     proto.raw_data = b""
     return True
-
-
-def _text(data: bytes) -> str | bytes:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data

@@ -6,8 +6,8 @@ import onnx
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Tensor, TensorType, Value
+from qcompiler.onnx_io.elements import to_type
 from qcompiler.onnx_io.exporter import from_type, to_proto
-from qcompiler.onnx_io.importer import to_type
 
 __all__ = ["infer_types"]
 

@@ -12,6 +12,7 @@ from qcompiler.errors import ImportFailure
 
 __all__ = ["as_proto", "check", "read_proto", "resolve_external"]
 
+_MENDED = ("topologically sorted", "initializer name is not unique")  # by the importer, or said better there
 _LABELS = ("name", "doc_string")
 _HINT = "export the model again, or check that the download is whole"
 
@@ -105,7 +106,7 @@ def _checked(proto: onnx.ModelProto, where: str, path: Path | None = None) -> on
         # By path the checker reads external data in place; a protobuf over 2 GB could not be handed over at all.
         check(str(path) if path is not None else proto, where)
     except ImportFailure as error:
-        if "topologically sorted" not in error.what:  # that can be repaired, or is said better, by the importer
+        if not any(words in error.what for words in _MENDED):
             raise
     return proto
 

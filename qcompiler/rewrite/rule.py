@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Graph, Node, Tensor, Value, tensor
+from qcompiler.ir import Graph, Node, Tensor, Value, spilled, tensor
 from qcompiler.rewrite.matcher import Match, Refusal
 from qcompiler.rewrite.pattern import AnyOf, Maybe, NodePattern, Output, Pattern, Skip, parse
 
@@ -44,7 +44,7 @@ class Rewriter:
 
     def constant(self, data: Any, name: str = "") -> Value:
         """Add a constant. Its element type is the array's own."""
-        held = data if isinstance(data, Tensor) else tensor(np.asarray(data))
+        held = data if isinstance(data, Tensor) else spilled(np.asarray(data))
         value = self.graph.add_constant(held, name or held.name)
         self.constants.append(value)
         return value

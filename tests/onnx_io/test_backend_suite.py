@@ -61,6 +61,8 @@ def test_in_and_out_and_the_same_numbers(cases: list[Case], record_property: Cal
 def test_models_that_lie_as_files(kind: str) -> None:
     """In and out, and through the lossless recipe as `compile` runs it, operator set raised and all."""
     found = {case.name: judge(case) for case in file_cases(kind)}
-    wrong = {name: ways for name, ways in found.items() if {ways["round-trip"], ways["lossless"]} - {"equal", "not-runnable"}}
+    wrong = {
+        name: ways for name, ways in found.items() if {ways["round-trip"], ways["lossless"]} - {"equal", "not-runnable"}
+    }
     assert wrong == {}
     assert sum(ways["lossless"] == "equal" for ways in found.values()) > 0.6 * len(found) > 0

@@ -53,7 +53,14 @@ def test_lossless_keeps_the_numbers(name: str) -> None:
     assert nodes_left(result.report) <= result.report["source"]["nodes"]
 
 
-PEERS = {"minilm-l6": 251, "ppocrv3-det": 230, "yolox-nano": 365, "ultraface-rfb320": 125, "silero-vad": 52, "selfattn-mnist": 41}
+PEERS = {
+    "minilm-l6": 251,
+    "ppocrv3-det": 230,
+    "yolox-nano": 365,
+    "ultraface-rfb320": 125,
+    "silero-vad": 52,
+    "selfattn-mnist": 41,
+}
 """Nodes that the better of OnnxSlim 0.1.98 and onnxsim 0.8 leaves, those in branches not counted."""
 
 
@@ -114,7 +121,9 @@ def test_int8_keeps_its_limit_or_says_why_not(name: str) -> None:
     report = result.report
     decision = report["decision"]
     assert decision["reason"]
-    worst = min((item["sqnr_db"] for item in report["quality"]["outputs"].values() if item["sqnr_db"] is not None), default=None)
+    worst = min(
+        (item["sqnr_db"] for item in report["quality"]["outputs"].values() if item["sqnr_db"] is not None), default=None
+    )
     assert worst is None or worst >= 20.0
     if decision["kept"] == "float":
         assert any("stays float" in text for text in report["warnings"])

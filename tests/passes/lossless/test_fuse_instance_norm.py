@@ -8,7 +8,9 @@ import pytest
 from qcompiler.passes.lossless import FuseInstanceNorm
 
 
-def pieces(axes: str = "2, 3", square: str = "Pow(d, two)", scale: str = "float[3,1,1] k = {2, -1, 0.5}", keep: int = 1) -> str:
+def pieces(
+    axes: str = "2, 3", square: str = "Pow(d, two)", scale: str = "float[3,1,1] k = {2, -1, 0.5}", keep: int = 1
+) -> str:
     return f"""g (float[2,3,4,5] x) => (float[2,3,4,5] y)
         <float two = {{2}}, float e = {{0.001}}, {scale}, float[1,3,1,1] c = {{1, 2, 3}}> {{
           mean = ReduceMean<axes = [{axes}]>(x) d = Sub(x, mean)

@@ -25,7 +25,9 @@ NORMS = ["i = Reciprocal(r) n = Mul(i, x)", "i = Div(one, r) n = Mul(x, i)", "n 
 
 @pytest.mark.parametrize("square", SQUARES)
 @pytest.mark.parametrize("norm", NORMS)
-def test_onnxruntime_makes_one_operator_of_it(rewrite: Callable[..., Any], tmp_path: Path, square: str, norm: str) -> None:
+def test_onnxruntime_makes_one_operator_of_it(
+    rewrite: Callable[..., Any], tmp_path: Path, square: str, norm: str
+) -> None:
     done = rewrite(pieces(square, norm), FuseRMSNorm())
     assert done.changed == ((square, norm) != (SQUARES[0], NORMS[2]))
     assert done.ops == ["Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"]
