@@ -58,7 +58,9 @@ class MergeCommonSubexpressions(Pass):
             return False
         pairs = [(old, new) for old, new in zip(node.outputs, twin.outputs, strict=True) if old.uses]
         if not all(can_replace(old, new) for old, new in pairs):
-            context.trace.missed(self.name, node, f"it gives an output of the graph that {twin!r} cannot name", 2)
+            context.trace.missed(
+                self.name, node, f"it gives an output of the graph that {twin!r} cannot name", 2, refused=True
+            )
             return False
         if not pairs or not context.permit(self.name, node):
             return False

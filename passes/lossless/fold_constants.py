@@ -85,7 +85,7 @@ class _Plan:
         results |= evaluate(wanted, self.told, opsets)
         for value in wanted:
             if value not in results and value.producer is not None:
-                context.trace.missed(rule, value.producer, "onnxruntime cannot compute it", 1)
+                context.trace.missed(rule, value.producer, "onnxruntime cannot compute it", 1, refused=True)
         count = 0
         for value, held in results.items():
             node = value.producer
@@ -115,7 +115,7 @@ class _Plan:
         else:
             # An Identity that gives an output its name is as cheap as that can be.
             return not (node.is_op("Identity") and node.output.output_uses)
-        self.context.trace.missed(self.limits.name, node, why, 1)
+        self.context.trace.missed(self.limits.name, node, why, 1, refused=True)
         return False
 
     def _keep_within_bounds(self) -> None:
@@ -139,7 +139,9 @@ class _Plan:
             freed = sum(value_bytes(value) or 0 for value in inputs if all(user is node for user, _ in value.uses))
             growth = (result_bytes(node) or 0) - freed
             if growth > allowance:
-                self.context.trace.missed(self.limits.name, node, f"the model would grow by {growth} bytes", 1)
+                self.context.trace.missed(
+                    self.limits.name, node, f"the model would grow by {growth} bytes", 1, refused=True
+                )
             if growth > allowance or not all(map(self._is_known, inputs)):
                 del self.folded[node]
 

@@ -51,7 +51,9 @@ class FreezeInitializers(Pass):
             # A change here has no node; this one stands for the initializer in permits and traces.
             stand_in = Node("Constant", name=value.name)
             if not habit:
-                context.trace.missed(self.name, stand_in, "others are no inputs, so it is one on purpose", 1)
+                context.trace.missed(
+                    self.name, stand_in, "others are no inputs, so it is one on purpose", 1, refused=True
+                )
             elif context.permit(self.name, stand_in):
                 model.graph.remove_input(value)
                 context.trace.rewrites.append(Rewrite(self.name, (label(stand_in),), ()))

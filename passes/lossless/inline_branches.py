@@ -59,7 +59,9 @@ class InlineConstantBranches(Pass):
         condition = node.input(0)
         held = condition.constant if condition is not None else None
         if held is None:
-            context.trace.missed(self.name, node, "its condition is computed at run time or can be overridden", 1)
+            context.trace.missed(
+                self.name, node, "its condition is computed at run time or can be overridden", 1, refused=True
+            )
             return None
         branch = node.attrs["then_branch" if held.numpy().reshape(-1)[0] else "else_branch"]
         return None if branch.ref else branch.value

@@ -81,7 +81,6 @@ def compile(
             exclude=exclude,
             threads=threads,
             seed=seed,
-            explain=verbose > 0,
             progress=progress,
         )
         progress("writing the result")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +14,10 @@ import numpy as np
 
 from qcompiler.compiler.assess import Measured, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
-from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of
+from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of, trace_of
 from qcompiler.compiler.job import Job
 from qcompiler.data import InputSpec, open_dataset, split
-from qcompiler.errors import DataError, GateError, LoweringError, UsageError
+from qcompiler.errors import DataError, GateError, LoweringError, PassError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
 from qcompiler.onnx_io import (
     check_replaceable,
@@ -78,6 +79,7 @@ class Result:
             fill_sizes(self.report)
             (made / "recipe.toml").write_text(self.recipe, encoding="utf-8")
             (made / "report.json").write_text(to_json(self.report), encoding="utf-8")
+            (made / "trace.json").write_text(json.dumps(trace_of(self.records), indent=1) + "\n", encoding="utf-8")
             (made / "report.html").write_text(render_html(self.report), encoding="utf-8")
         return target
 
@@ -99,7 +101,7 @@ def compile(
     exclude: Sequence[str] = (),
     threads: int = 1,
     seed: int = 0,
-    explain: bool = False,
+    explain: bool = True,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
@@ -108,7 +110,7 @@ def compile(
     ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
     odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
     ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
-    smallest model whatever its time.
+    smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not.
     ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.
@@ -146,7 +148,7 @@ def compile(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
     )  # fmt: skip
-    context.trace.explain = explain
+    context.trace.explain, context.watch_fusions = explain, True
     if not real:
         context.warn("without --data nothing was quantized, and numbers were compared on random inputs only")
     elif data == "random":
@@ -172,6 +174,8 @@ def compile(
     if isinstance(data, str | Path):
         result.report["data"] = str(data)
     result.report["seconds"] = time.perf_counter() - started
+    if strict and context.faults:
+        raise PassError(context.faults[0], hint="leave the rule out, or compile without --strict to go on without it")
     if strict:
         failed = [gate for gate in result.report["gates"] if not gate["passed"]]
         if failed:

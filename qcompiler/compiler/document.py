@@ -14,7 +14,7 @@ from qcompiler.pipeline import PassRecord
 from qcompiler.report import SCHEMA
 from qcompiler.search import Choice
 
-__all__ = ["decision_of", "digest", "fill_sizes", "report_of"]
+__all__ = ["decision_of", "digest", "fill_sizes", "report_of", "trace_of"]
 
 
 def report_of(
@@ -72,6 +72,34 @@ def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
 
 
+def trace_of(records: list[PassRecord]) -> dict[str, Any]:
+    """What ``trace.json`` holds: every rewrite, and where a rule nearly matched and why it did not.
+
+    A node that only is of the right type for a rule is no near miss: two nodes of the pattern have to be there, or the
+    rule itself has to have refused. One that came about in a later round is none either.
+    """
+    rewrites = [
+        {"pass": record.name, "rule": item.rule, "took": list(item.nodes_in), "gave": list(item.nodes_out)}
+        for record in records
+        for item in record.trace
+    ]
+    fired = {(item["rule"], label) for item in rewrites for label in item["took"]}
+    seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for record in records:
+        for miss in record.near_misses:
+            if (miss.matched >= 2 or miss.refused) and (miss.rule, miss.node) not in fired:
+                entry = {
+                    "pass": record.name,
+                    "rule": miss.rule,
+                    "node": miss.node,
+                    "reason": miss.reason,
+                    "matched": miss.matched,
+                    "refused": miss.refused,
+                }
+                seen.setdefault((miss.rule, miss.node, miss.reason), entry)
+    return {"schema": SCHEMA, "rewrites": rewrites, "near_misses": list(seen.values())}
+
+
 def _gate_records(job: Job, final: Measured) -> list[dict[str, Any]]:
     """Each limit, what was reached, and whether that is enough."""
     found = []
@@ -102,6 +130,10 @@ def _pass_record(record: PassRecord) -> dict[str, Any]:
         "sqnr_db",
         "status",
         "reason",
+        "target_nodes_before",
+        "target_nodes_after",
+        "fusions_before",
+        "fusions_after",
     )
     return {name: getattr(record, name) for name in names}
 

@@ -3,7 +3,7 @@ output channel, or uint8 weights where int8 products saturate; int8 activations 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,6 +12,7 @@ import onnx
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value
+from qcompiler.lower.ort_fusions import optimized_kinds
 from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
@@ -50,6 +51,10 @@ class OrtCpu(Target):
     def unavailable(self) -> str:
         """Never: onnxruntime is a base dependency."""
         return ""
+
+    def optimized_kinds(self, model: Model) -> Mapping[str, int] | None:
+        """As onnxruntime itself says."""
+        return optimized_kinds(model)
 
     def activation_spec(self) -> QuantSpec:
         """Asymmetric uint8 per tensor."""

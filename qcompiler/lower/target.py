@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +45,10 @@ class Target(ABC):
     @abstractmethod
     def unavailable(self) -> str:
         """Why this machine cannot run the target's models; empty when it can."""
+
+    def optimized_kinds(self, model: Model) -> Mapping[str, int] | None:
+        """Nodes by operator type that the runtime makes of ``model`` when it loads it; None where it cannot tell."""
+        return None
 
     @abstractmethod
     def activation_spec(self) -> QuantSpec:

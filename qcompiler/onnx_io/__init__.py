@@ -4,7 +4,7 @@ from qcompiler.onnx_io.defaults import attribute_defaults
 from qcompiler.onnx_io.directory import check_replaceable, replaced_directory
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
-from qcompiler.onnx_io.inference import infer_types
+from qcompiler.onnx_io.inference import infer_types, without_weights
 from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.opset import upgrade_opset
 from qcompiler.onnx_io.reader import read_proto
@@ -25,4 +25,5 @@ __all__ = [
     "to_proto",
     "upgrade_opset",
     "weight_bytes",
+    "without_weights",
 ]

@@ -1,4 +1,4 @@
-"""Types and shapes by onnx's own inference, without handing it the weights."""
+"""Types and shapes by onnx's own inference, and models without their weights, which it has no use for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qcompiler.ir import Model, Tensor, TensorType, Value
 from qcompiler.onnx_io.elements import to_type
 from qcompiler.onnx_io.exporter import from_type, to_proto
 
-__all__ = ["infer_types"]
+__all__ = ["infer_types", "without_weights"]
 
 _READ = 1024  # bytes; larger constants are no shapes, and inference has no use for their elements
 
@@ -20,22 +20,7 @@ def infer_types(model: Model) -> int:
     Model inputs and outputs keep the types that they were declared with. Where inference fails nothing changes.
     """
     names: dict[Value, str] = {}
-    heavy: list[tuple[str, Tensor]] = []
-
-    def keep_out(tensor: Tensor, proto: onnx.TensorProto) -> bool:
-        if tensor.nbytes <= _READ or tensor.dtype is DType.STRING:
-            return False
-        heavy.append((proto.name, tensor))
-        return True
-
-    proto = to_proto(model, store=keep_out, names=names)
-    dropped = {name for name, _ in heavy}
-    _without(proto.graph, dropped)
-    declared = {info.name for info in proto.graph.input}
-    for name, tensor in heavy:
-        if name not in declared:
-            info = proto.graph.input.add(name=name)
-            from_type(TensorType(tensor.dtype, tensor.shape), info.type)
+    proto = without_weights(model, names)
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception:  # a model beyond what inference understands is still a model
@@ -58,6 +43,30 @@ def infer_types(model: Model) -> int:
                 value.type = made
                 changed += 1
     return changed
+
+
+def without_weights(model: Model, names: dict[Value, str] | None = None) -> onnx.ModelProto:
+    """``model`` as protobuf in which inputs of the same type stand for all constants above a kilobyte.
+
+    ``names`` is filled as by :func:`qcompiler.onnx_io.exporter.to_proto`.
+    """
+    heavy: list[tuple[str, Tensor]] = []
+
+    def keep_out(tensor: Tensor, proto: onnx.TensorProto) -> bool:
+        if tensor.nbytes <= _READ or tensor.dtype is DType.STRING:
+            return False
+        heavy.append((proto.name, tensor))
+        return True
+
+    proto = to_proto(model, store=keep_out, names=names)
+    dropped = {name for name, _ in heavy}
+    _without(proto.graph, dropped)
+    declared = {info.name for info in proto.graph.input}
+    for name, tensor in heavy:
+        if name not in declared:
+            info = proto.graph.input.add(name=name)
+            from_type(TensorType(tensor.dtype, tensor.shape), info.type)
+    return proto
 
 
 def _without(graph: onnx.GraphProto, dropped: set[str]) -> None:

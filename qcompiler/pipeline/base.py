@@ -21,7 +21,9 @@ class PassContext:
 
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
-    how far a long pass has come. ``unclear`` counts the values whose type the last inference left open.
+    how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
+    ``faults`` are the rules and passes that were rolled back, and why. ``unclear`` counts the
+    values whose type the last inference left open.
     """
 
     data: Dataset | None = None
@@ -38,6 +40,8 @@ class PassContext:
     running: str = ""
     unclear: int = 0
     progress: Callable[[int], None] = lambda _: None
+    watch_fusions: bool = False
+    faults: list[str] = field(default_factory=list)
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""

@@ -9,6 +9,7 @@ from qcompiler.errors import QCompilerError, VerifyError
 from qcompiler.ir import Model, clone_model, verify
 from qcompiler.pipeline.base import Pass, PassContext
 from qcompiler.pipeline.check import Reference
+from qcompiler.pipeline.fusions import FusionWatch
 from qcompiler.pipeline.record import PassRecord, count_unclear, run_one, sharpen_types
 from qcompiler.rewrite import RuleError, without_collector
 
@@ -40,6 +41,7 @@ class _Run:
         self.reference = _reference(model, context)
         self.blamed: dict[tuple[str, str], str] = {}
         self.left_out: dict[Pass, str] = {}
+        self.watch: FusionWatch | None = None
         self.careful = False  # verifying after each pass costs as much as a pass; it is done to find who broke what
 
     def run(self) -> tuple[Model, list[PassRecord]]:
@@ -61,6 +63,8 @@ class _Run:
             self.model = clone_model(self.source)
         for record in records:
             self._tell(record)
+        for text in self.watch.warnings if self.watch is not None else ():
+            self.context.warn(text)
         return self.model, records
 
     def _difference(self) -> str:
@@ -72,6 +76,7 @@ class _Run:
         self.context.allowance, self.context.spent = None, []
         self.context.unclear = count_unclear(self.model)
         records: list[PassRecord] = []
+        self.watch = watch = FusionWatch(self.model, self.context)
 
         def run(item: Pass, again: bool) -> int:
             self.progress(item.name)
@@ -85,6 +90,8 @@ class _Run:
                     self._condemn(item, error)
                 self.careful = True
                 raise _Failed from None
+            if record.changed:
+                watch.note(record, self.model)
             if record.changed or not again:
                 records.append(record)
             return record.changed
@@ -158,10 +165,14 @@ class _Run:
             if name == record.name and record.status != "rolled-back":
                 record.status = record.status if record.changed else "rolled-back"
                 record.reason = f"rule '{rule}' was rolled back: {why}"
-                self.context.warn(f"pass '{record.name}': {record.reason}")
+                self._fault(f"pass '{record.name}': {record.reason}")
                 return
         if record.status == "rolled-back":
-            self.context.warn(f"pass '{record.name}' was left out: {record.reason}")
+            self._fault(f"pass '{record.name}' was left out: {record.reason}")
+
+    def _fault(self, text: str) -> None:
+        self.context.warn(text)
+        self.context.faults.append(text)
 
 
 def _broken(model: Model) -> str:

@@ -16,7 +16,11 @@ __all__ = ["PassRecord", "count_unclear", "run_one", "sharpen_types"]
 
 @dataclass
 class PassRecord:
-    """What one pass did. ``status`` is applied, no-op, rolled-back or skipped; ``sqnr_db`` is for lossy passes."""
+    """What one pass did. ``status`` is applied, no-op, rolled-back or skipped; ``sqnr_db`` is for lossy passes.
+
+    ``target_nodes`` is how many nodes the target makes of the model when it loads it, ``fusions`` how many of them it
+    fused itself; None where nobody counted.
+    """
 
     name: str
     options: dict[str, Any]
@@ -30,6 +34,10 @@ class PassRecord:
     reason: str = ""
     trace: list[Rewrite] = field(default_factory=list)
     near_misses: list[NearMiss] = field(default_factory=list)
+    target_nodes_before: int | None = None
+    target_nodes_after: int | None = None
+    fusions_before: int | None = None
+    fusions_after: int | None = None
 
 
 def run_one(item: Pass, model: Model, context: PassContext, *, check: bool = True) -> PassRecord:

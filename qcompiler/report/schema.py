@@ -62,6 +62,10 @@ SHAPE: dict[Any, Shape] = {
             "sqnr_db": NUMBER,
             "status": frozenset({"applied", "no-op", "rolled-back", "skipped"}),
             "reason": TEXT,
+            "target_nodes_before?": COUNT,  # what the target makes of the model when it loads it, before the pass
+            "target_nodes_after?": COUNT,
+            "fusions_before?": COUNT,  # of these, those that it fused itself
+            "fusions_after?": COUNT,
         }
     ],
     "quality": {

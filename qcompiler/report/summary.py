@@ -28,6 +28,7 @@ __all__ = [
     "verdict",
 ]
 
+_CLOSE = 20.0  # decibels; below, the difference itself says more: it may be that of an output of nearly nothing
 Report = Mapping[str, Any]
 
 
@@ -157,6 +158,8 @@ def lines(report: Report) -> list[tuple[str, str]]:
         plural(latency["runs"], "run"),
     )
     error = f"{far} SQNR" if far.kind == "measured" else str(far)
+    if far.sqnr_db is not None and far.sqnr_db < _CLOSE:
+        error += f", off by {number(quality['outputs'][far.output]['max_abs'])} at most"
     answer = "" if quality["agreement"] is None else f"same answer on {share(quality['agreement'])}"
     samples = "" if far.kind == "unknown" else plural(quality["samples"], "sample")
     return [

@@ -142,7 +142,7 @@ class _Driver:
             raise _raised(rule, root, error) from error
         if objection is not None:
             rewriter.undo()
-            self.trace.missed(rule.name, root, objection, len(found.nodes))
+            self.trace.missed(rule.name, root, objection, len(found.nodes), refused=True)
             return False
         self._apply(rule, rewriter, found, olds, news)
         return True

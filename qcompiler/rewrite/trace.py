@@ -21,12 +21,14 @@ class Rewrite:
 
 @dataclass(frozen=True, slots=True)
 class NearMiss:
-    """A rule that almost applied at a node. ``matched`` counts the pattern's nodes that were found."""
+    """A rule that almost applied at a node. ``matched`` counts the pattern's nodes that were found; ``refused`` means
+    that the whole pattern was there and the rule said no."""
 
     rule: str
     node: str
     reason: str
     matched: int
+    refused: bool = False
 
 
 @dataclass
@@ -38,12 +40,12 @@ class Trace:
     near_misses: list[NearMiss] = field(default_factory=list)
     seen: set[tuple[str, str, str]] = field(default_factory=set)
 
-    def missed(self, rule: str, node: Node, reason: str, matched: int) -> None:
+    def missed(self, rule: str, node: Node, reason: str, matched: int, *, refused: bool = False) -> None:
         """Note a near miss; the same one is noted once however often the node is visited."""
         key = (rule, label(node), reason)
         if key not in self.seen:
             self.seen.add(key)
-            self.near_misses.append(NearMiss(rule, label(node), reason, matched))
+            self.near_misses.append(NearMiss(rule, label(node), reason, matched, refused))
 
     def counts(self) -> dict[str, int]:
         """Rewrites by rule, in order of first firing."""

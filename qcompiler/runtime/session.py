@@ -28,8 +28,9 @@ class Session:
     """A model loaded into onnxruntime's CPU provider.
 
     ``threads`` 0 lets onnxruntime decide. With ``optimize`` off nothing is fused, so that the numbers are those of
-    the graph as written. ``optimized_to`` writes the graph that onnxruntime made of it. ``profile_to`` is a prefix
-    for the file of :meth:`node_times`. Raises LoweringError when onnxruntime refuses the model.
+    the graph as written; ``level`` is "all" or "extended", which is all but layouts of one processor.
+    ``optimized_to`` writes the graph that onnxruntime made of it. ``profile_to`` is a prefix for the file of
+    :meth:`node_times`. Raises LoweringError when onnxruntime refuses the model.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Session:
         *,
         threads: int = 1,
         optimize: bool = True,
+        level: str = "all",
         optimized_to: Path | None = None,
         profile_to: Path | None = None,
     ) -> None:
@@ -47,6 +49,8 @@ class Session:
         options.log_severity_level = 4
         if not optimize:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        elif level == "extended":
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
         if optimized_to is not None:
             options.optimized_model_filepath = str(optimized_to)
         if profile_to is not None:

@@ -16,7 +16,13 @@ def test_compile_leaves_what_the_interface_promises(command: Any, folder: Path) 
     assert done.status == 0, done.err
     assert "build/report.html" in done.out
     build = folder / "build"
-    assert {item.name for item in build.iterdir()} == {"model.onnx", "report.json", "report.html", "recipe.toml"}
+    assert {item.name for item in build.iterdir()} == {
+        "model.onnx",
+        "report.json",
+        "report.html",
+        "recipe.toml",
+        "trace.json",
+    }
     report = json.loads((build / "report.json").read_text())
     assert report["schema"] == 1
     assert report["compiled"]["bytes"] == (build / "model.onnx").stat().st_size

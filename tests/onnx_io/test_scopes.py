@@ -70,7 +70,7 @@ def test_a_cycle_through_a_branch_is_refused(proto: Proto, refusal: Callable[[An
 
 def test_a_model_that_was_put_in_order_is_checked_all_the_same(proto: Proto, refusal: Callable[[Any], str]) -> None:
     source = proto("g (float[2] x) => (float[2] y) { y = Neg(b) b = Relu <alpha = 1.0> (x) }")
-    assert "put in order, is not a valid ONNX model: Unrecognized attribute: alpha" in refusal(source)
+    assert "the model, mended, is not a valid ONNX model: Unrecognized attribute: alpha" in refusal(source)
 
 
 # What is not there

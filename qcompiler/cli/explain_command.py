@@ -1,0 +1,113 @@
+"""``qcompiler explain``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from qcompiler.cli.console import emit_json, result, table
+
+__all__ = ["explain"]
+
+
+@click.command(epilog="\b\nExamples:\n  qcompiler explain build\n  qcompiler explain build Conv_41")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("node", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def explain(folder: Path, node: str | None, as_json: bool) -> None:
+    """Why the model in DIR is as it is: which rules fired, which nearly did and why not, what stayed float.
+
+    With NODE, of the source or of the result: where it came from, what became of it, and what would change it.
+    """
+    from qcompiler.errors import UsageError
+    from qcompiler.report import explain_model, explain_node
+
+    report, trace = (_read(folder / name) for name in ("report.json", "trace.json"))
+    if node is None:
+        found = explain_model(report, trace)
+        emit_json(found) if as_json else _tell_model(found)
+        return
+    try:
+        found = explain_node(report, trace, _standing(folder / "model.onnx"), node)
+    except KeyError as error:
+        hint = (
+            f"did you mean {' or '.join(map(repr, error.args))}?"
+            if error.args
+            else "`qcompiler explain DIR` names some"
+        )
+        raise UsageError(f"neither model has a node '{node}'", hint=hint) from None
+    emit_json(found) if as_json else _tell_node(found)
+
+
+def _read(path: Path) -> Any:
+    from qcompiler.errors import ImportFailure
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ImportFailure(f"there is no file {path}", hint="give a folder that `qcompiler compile` made") from None
+    except (OSError, ValueError) as error:
+        raise ImportFailure(f"{path} cannot be read: {error}", hint="compile again") from None
+
+
+def _standing(path: Path) -> dict[str, str]:
+    from qcompiler.onnx_io import load
+
+    return {node.name: node.op_type for node in load(path).nodes()}
+
+
+def _tell_model(found: dict[str, Any]) -> None:
+    if found["decision"]:
+        result(f"kept {found['decision']['kept']}: {found['decision']['reason']}")
+    for item in found["undone"]:
+        result(f"{item['pass']}: {item['reason']}")
+    if found["rules"]:
+        rows = [(item["rule"], str(item["count"]), item["pass"], _some(item["example"])) for item in found["rules"]]
+        table(rows, ("rule that fired", "times", "pass", "for example at"))
+    else:
+        result("no rule fired")
+    if found["near_misses"]:
+        rows = [
+            (item["rule"], str(item["count"]), item["reason"], _some(item["nodes"])) for item in found["near_misses"]
+        ]
+        table(rows, ("rule that nearly fired", "times", "why not", "for example at"))
+    if found["layers"]:
+        rows = [(item["node"], item["op"], item["reason"], item["advice"]) for item in found["layers"]]
+        table(rows, ("stays float", "operator", "why", "what would change it"))
+
+
+def _tell_node(found: dict[str, Any]) -> None:
+    result(f"{found['op'] or 'node'} {found['node']}: {_fate(found)}")
+    for item in found["history"]:
+        gave = _some(item["gave"], 8) or "nothing"
+        result(f"  {item['pass']}, {item['rule']}: {_some(item['took'], 8)} became {gave}")
+    for item in found["near_misses"]:
+        result(f"  {item['pass']}, {item['rule']} did not fire: {item['reason']}")
+    layer = found["layer"]
+    if layer:
+        times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))
+                 if layer[key] is not None]  # fmt: skip
+        error = (
+            [f"{layer['sqnr_db']:.1f} dB at the output when it alone is quantized"]
+            if layer["sqnr_db"] is not None
+            else []
+        )
+        result(f"  runs in {layer['choice']}" + "".join(f", {text}" for text in (*times, *error)))
+        for text in (layer["reason"], layer["advice"]):
+            if text:
+                result(f"  {text}")
+
+
+def _fate(found: dict[str, Any]) -> str:
+    if found["stands"]:
+        return "stands in the compiled model"
+    if found["became"]:
+        return f"is gone; in its place {'stands' if len(found['became']) == 1 else 'stand'} {_some(found['became'], 8)}"
+    return "is gone, and nothing stands in its place"
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,131 @@
+"""Why a compiled model is as it is: what rules did, what they nearly did, and what became of each node."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+__all__ = ["explain_model", "explain_node", "node_names"]
+
+_EXAMPLES = 3  # nodes named for each reason
+
+Document = Mapping[str, Any]
+
+
+def explain_model(report: Document, trace: Document) -> dict[str, Any]:
+    """What happened to the model as a whole.
+
+    ``report`` and ``trace`` are what ``report.json`` and ``trace.json`` hold. Keys of the result: ``decision`` (kept,
+    reason) or None, ``undone`` (passes that were rolled back or left out, and why), ``rules`` (those that fired, how
+    often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
+    ``layers`` (those that stayed float, and why).
+    """
+    fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
+    first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
+    misses: dict[tuple[str, str, str], list[str]] = {}
+    for item in trace["near_misses"]:
+        if item["matched"] >= 2:  # an operator by itself is what it is; asked for by name, that is told too
+            misses.setdefault((item["pass"], item["rule"], _general(item["reason"])), []).append(item["node"])
+    decision = report.get("decision")
+    return {
+        "decision": decision and {"kept": decision["kept"], "reason": decision["reason"]},
+        "undone": [
+            {"pass": item["name"], "reason": item["reason"]}
+            for item in report["passes"]
+            if item["status"] in ("rolled-back", "skipped") or item["reason"]
+        ],
+        "rules": [
+            {"pass": name, "rule": rule, "count": count, "example": first[name, rule][:_EXAMPLES]}
+            for (name, rule), count in fired.items()
+        ],
+        "near_misses": [
+            {"pass": name, "rule": rule, "reason": reason, "count": len(nodes), "nodes": nodes[:_EXAMPLES]}
+            for (name, rule, reason), nodes in sorted(misses.items(), key=lambda entry: -len(entry[1]))
+        ],
+        "layers": [
+            {"node": item["node"], "op": item["op"], "reason": item["reason"], "advice": _advice(item)}
+            for item in report.get("layers", ())
+            if item["choice"] == "float"
+        ],
+    }
+
+
+def explain_node(report: Document, trace: Document, standing: Mapping[str, str], name: str) -> dict[str, Any]:
+    """What is known of the node ``name`` of the source or of the compiled model.
+
+    ``standing`` maps the names of the compiled model's nodes to their operator types. Keys of the result: ``node``,
+    ``op`` (None where it is gone), ``stands``, ``history`` (the rewrites that took or gave it, in order), ``became``
+    (for one that is gone: the nodes that stand for it now), ``near_misses``, and ``layer`` (choice, reason, times,
+    sqnr_db, advice) or None. Raises KeyError, with names that are close, when nobody knows the node.
+    """
+    history = [item for item in trace["rewrites"] if name in map(_name, (*item["took"], *item["gave"]))]
+    misses = [item for item in trace["near_misses"] if _name(item["node"]) == name]
+    layer = next((item for item in report.get("layers", ()) if item["node"] == name), None)
+    if not (history or misses or layer or name in standing):
+        known = node_names(report, trace, standing)
+        lower = {each.lower(): each for each in known}
+        raise KeyError(*(lower[near] for near in get_close_matches(name.lower(), lower, n=3)))
+    return {
+        "node": name,
+        "op": standing.get(name)
+        or next((_kind(each) for each in _labels(history, misses) if _name(each) == name), None),
+        "stands": name in standing,
+        "history": history,
+        "became": [] if name in standing else _became(trace["rewrites"], name, standing),
+        "near_misses": [{key: item[key] for key in ("pass", "rule", "reason", "matched")} for item in misses],
+        "layer": layer and {**layer, "advice": _advice(layer)},
+    }
+
+
+def node_names(report: Document, trace: Document, standing: Mapping[str, str]) -> list[str]:
+    """Every node that can be asked for, those of the compiled model first."""
+    found = dict.fromkeys(standing)
+    found |= dict.fromkeys(item["node"] for item in report.get("layers", ()))
+    labels = (label for item in trace["rewrites"] for label in (*item["took"], *item["gave"]))
+    return list(found | dict.fromkeys(map(_name, (*labels, *(item["node"] for item in trace["near_misses"])))))
+
+
+def _became(rewrites: Sequence[Document], name: str, standing: Mapping[str, str]) -> list[str]:
+    """Nodes of the compiled model that came, through any number of rewrites, instead of ``name``."""
+    current = {name}
+    for item in rewrites:
+        if current & set(map(_name, item["took"])):
+            current |= set(map(_name, item["gave"]))
+    return sorted(current & standing.keys())
+
+
+def _advice(layer: Document) -> str:
+    """What would change the choice; empty where nothing that the user can do would."""
+    reason = layer["reason"] or ""
+    if layer["choice"] != "float":
+        return ""
+    if "does not pay" in reason:
+        return "`--min-speedup 0` asks for the smallest model whatever its time"
+    if "dB" in reason or "error" in reason:
+        return "a lower `--min-sqnr` lets it in"
+    if "excluded" in reason:
+        return "leave out the `--exclude` that names it"
+    return ""
+
+
+def _labels(history: Sequence[Document], misses: Sequence[Document]) -> list[str]:
+    return [
+        *(label for item in history for label in (*item["took"], *item["gave"])),
+        *(item["node"] for item in misses),
+    ]
+
+
+def _general(reason: str) -> str:
+    """``reason`` without the names in it, so that what happened at many nodes is told once."""
+    return re.sub(r"<(\S+) [^>]*>", lambda found: "a value" if found[1] == "Value" else f"a {found[1]}", reason)
+
+
+def _name(label: str) -> str:
+    return label.partition(" ")[2] or label
+
+
+def _kind(label: str) -> str:
+    return label.partition(" ")[0]
