@@ -86,9 +86,7 @@ def outputs(model: onnx.ModelProto, values: list[Any]) -> list[Any]:
     feeds = {name: _value_of(item, elements[name]) for name, item in zip(elements, values, strict=False)}
     if not OPAQUE.intersection([*elements.values(), *(info.type.tensor_type.elem_type for info in model.graph.output)]):
         return list(session.run(None, feeds))
-    given = {
-        name: ort.OrtValue.ortvalue_from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in feeds.items()
-    }
+    given = {name: ort.OrtValue.ortvalue_from_numpy(v) if isinstance(v, np.ndarray) else v for name, v in feeds.items()}
     return list(session.run_with_ort_values([info.name for info in model.graph.output], given))
 
 

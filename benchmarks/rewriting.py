@@ -1,6 +1,6 @@
 """A pattern of five operators, two of them commutative, over graphs of 10,000 and 100,000 nodes.
 
-    python -m benchmarks.rewriting
+python -m benchmarks.rewriting
 """
 
 from __future__ import annotations

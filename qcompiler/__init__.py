@@ -13,12 +13,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from qcompiler import testing
     from qcompiler.compiler import Result, compile
     from qcompiler.errors import QCompilerError
     from qcompiler.ir import Graph, Model, Node, Value
     from qcompiler.lower import Target
     from qcompiler.onnx_io import load, save
     from qcompiler.pipeline import Pass, PassContext, Pipeline
+    from qcompiler.plugins import surgeon_pass
     from qcompiler.rewrite import Match, Rewriter, any_of, const, maybe, op, rest, rule, skip
 
 _HOMES = {
@@ -44,6 +46,7 @@ _HOMES = {
     "rule": "rewrite",
     "save": "onnx_io",
     "skip": "rewrite",
+    "surgeon_pass": "plugins",
 }
 
 __all__ = [
@@ -69,10 +72,14 @@ __all__ = [
     "rule",
     "save",
     "skip",
+    "surgeon_pass",
+    "testing",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "testing":
+        return importlib.import_module("qcompiler.testing")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'qcompiler' has no attribute {name!r}")
@@ -80,4 +87,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_HOMES, "testing"])
