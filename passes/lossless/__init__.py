@@ -19,6 +19,7 @@ from qcompiler.passes.lossless.fuse_pooling import FusePooling
 from qcompiler.passes.lossless.fuse_rms_norm import FuseRMSNorm
 from qcompiler.passes.lossless.fuse_softmax import FuseSoftmax
 from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
+from qcompiler.passes.lossless.inline_functions import InlineFunctions
 from qcompiler.passes.lossless.share_weights import ShareEqualWeights
 from qcompiler.passes.lossless.simplify import Simplify
 from qcompiler.passes.lossless.sizes import SimplifySizes
@@ -43,6 +44,7 @@ __all__ = [
     "FuseRMSNorm",
     "FuseSoftmax",
     "InlineConstantBranches",
+    "InlineFunctions",
     "MergeCommonSubexpressions",
     "RemoveDeadCode",
     "ShareEqualWeights",
@@ -53,6 +55,7 @@ __all__ = [
 LOSSLESS: tuple[type[Pass], ...] = (
     # Fewer nodes and constants first: everything behind is cheaper, and what is shared is folded once.
     FreezeInitializers,
+    InlineFunctions,
     RemoveDeadCode,
     ShareEqualWeights,
     Canonicalize,

@@ -2,6 +2,7 @@
 
 from qcompiler.onnx_io.defaults import attribute_defaults
 from qcompiler.onnx_io.directory import check_replaceable, replaced_directory
+from qcompiler.onnx_io.elements import constant_of
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
 from qcompiler.onnx_io.inference import infer_types, without_weights
@@ -13,6 +14,7 @@ from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight
 __all__ = [
     "attribute_defaults",
     "check_replaceable",
+    "constant_of",
     "from_proto",
     "infer_types",
     "load",

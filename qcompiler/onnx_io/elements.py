@@ -12,19 +12,31 @@ from qcompiler.dtypes import DType, packed_size
 from qcompiler.errors import ImportFailure
 from qcompiler.ir import (
     ArrayTensor,
+    Attr,
     ExternalTensor,
     MapType,
     OpaqueType,
     OptionalType,
     PackedTensor,
     SequenceType,
+    SparseTensor,
     Tensor,
     TensorType,
     Type,
+    tensor,
 )
 from qcompiler.onnx_io.reader import resolve_external
 
-__all__ = ["text", "to_tensor", "to_type"]
+__all__ = ["constant_of", "text", "to_tensor", "to_type"]
+
+_CONSTANTS = {
+    "value_float": DType.FLOAT,
+    "value_floats": DType.FLOAT,
+    "value_int": DType.INT64,
+    "value_ints": DType.INT64,
+    "value_string": DType.STRING,
+    "value_strings": DType.STRING,
+}
 
 
 def to_tensor(proto: onnx.TensorProto, folder: Path | None) -> Tensor:
@@ -97,6 +109,19 @@ def to_type(proto: onnx.TypeProto) -> Type | None:
     if kind == "opaque_type":
         return OpaqueType(proto.opaque_type.domain, proto.opaque_type.name)
     return None
+
+
+def constant_of(attrs: dict[str, Attr]) -> Tensor | SparseTensor | None:
+    """What a Constant node holds; None when it takes it from a function's attribute."""
+    if len(attrs) != 1:
+        return None
+    (key, attr), *_ = attrs.items()
+    if attr.ref:
+        return None
+    if key in ("value", "sparse_value"):
+        return attr.value  # type: ignore[no-any-return]
+    dtype = _CONSTANTS.get(key)
+    return None if dtype is None else tensor(attr.value, dtype)
 
 
 def text(data: bytes) -> str | bytes:

@@ -15,7 +15,6 @@ from typing import Any
 
 import onnx
 
-from qcompiler.dtypes import DType
 from qcompiler.errors import ImportFailure
 from qcompiler.ir import (
     Attr,
@@ -29,23 +28,14 @@ from qcompiler.ir import (
     Tensor,
     TensorType,
     Value,
-    tensor,
 )
-from qcompiler.onnx_io.elements import text, to_tensor, to_type
+from qcompiler.onnx_io.elements import constant_of, text, to_tensor, to_type
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.reader import as_proto, check
 
 __all__ = ["from_proto", "load"]
 
 _CARRIED = ("training_info", "configuration")
-_CONSTANTS = {
-    "value_float": DType.FLOAT,
-    "value_floats": DType.FLOAT,
-    "value_int": DType.INT64,
-    "value_ints": DType.INT64,
-    "value_string": DType.STRING,
-    "value_strings": DType.STRING,
-}
 
 
 def load(source: Any) -> Model:
@@ -156,7 +146,7 @@ class _Importer:
             attrs = {attribute.name: self.attribute(attribute) for attribute in proto.attribute}
             late = late or bool(promised)
             if proto.op_type == "Constant" and proto.domain in ("", "ai.onnx"):
-                made = _constant_of(attrs)
+                made = constant_of(attrs)
                 if made is not None:
                     self._constant(graph, scope, proto.output[0], made)
                     continue
@@ -304,19 +294,6 @@ def _described(value: Value, info: onnx.ValueInfoProto) -> Value:
         if dim.denotation:
             value.metadata[f"onnx.denotation.{axis}"] = dim.denotation
     return value
-
-
-def _constant_of(attrs: dict[str, Attr]) -> Tensor | SparseTensor | None:
-    """What a Constant node holds; None when it takes it from a function's attribute."""
-    if len(attrs) != 1:
-        return None
-    (key, attr), *_ = attrs.items()
-    if attr.ref:
-        return None
-    if key in ("value", "sparse_value"):
-        return attr.value  # type: ignore[no-any-return]
-    dtype = _CONSTANTS.get(key)
-    return None if dtype is None else tensor(attr.value, dtype)
 
 
 def _opsets(imports: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:
