@@ -7,8 +7,10 @@ from qcompiler.passes.lossless.dead_code import RemoveDeadCode
 from qcompiler.passes.lossless.fold_constants import FoldConstants
 from qcompiler.passes.lossless.freeze_initializers import FreezeInitializers
 from qcompiler.passes.lossless.fuse_activations import FuseActivations
+from qcompiler.passes.lossless.fuse_affine_conv import FuseAffineConv
 from qcompiler.passes.lossless.fuse_conv_affine import FuseConvAffine
 from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
+from qcompiler.passes.lossless.fuse_einsum import FuseEinsum
 from qcompiler.passes.lossless.fuse_focus import FuseFocus
 from qcompiler.passes.lossless.fuse_gelu import FuseGelu
 from qcompiler.passes.lossless.fuse_instance_norm import FuseInstanceNorm
@@ -32,8 +34,10 @@ __all__ = [
     "FoldConstants",
     "FreezeInitializers",
     "FuseActivations",
+    "FuseAffineConv",
     "FuseConvAffine",
     "FuseConvBatchNorm",
+    "FuseEinsum",
     "FuseFocus",
     "FuseGelu",
     "FuseInstanceNorm",
@@ -66,6 +70,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     # Shapes are known now, and nothing is left between the operators that belong together.
     Simplify,
     SimplifySizes,
+    FuseEinsum,
     FusePad,
     FuseFocus,
     FuseConvBatchNorm,
@@ -76,6 +81,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FuseInstanceNorm,
     FuseRMSNorm,
     FuseActivations,
+    FuseAffineConv,  # a factor behind an activation may be a part of it
     FusePooling,
     # Folding and fusing made constants, some of them equal, and with them more nodes are.
     ShareEqualWeights,

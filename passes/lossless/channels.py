@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from qcompiler.ir import Node, Value
+from qcompiler.passes.lossless.known import not_constant
 from qcompiler.rewrite import Match, Rewriter
 
-__all__ = ["affine_conv", "channel_vector", "out_channels"]
+__all__ = ["affine_conv", "channel_vector", "normalization", "out_channels"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,6 +37,29 @@ def channel_vector(array: Array, channels: int, rank: int) -> Array | None:
     if any(size != 1 for axis, size in enumerate(shape) if axis != 1) or shape[1] not in (1, channels):
         return None
     return np.broadcast_to(array.astype(np.float64).reshape(-1), (channels,))
+
+
+def normalization(m: Match) -> tuple[Array, Array] | str:
+    """Factor and shift of the BatchNormalization ``norm`` of a match, or why it is no such thing.
+
+    Both are float64 [channels]: k = scale / sqrt(var + epsilon) and shift - mean * k (Ioffe and Szegedy, 2015).
+    """
+    norm = m.norm
+    if norm.attr("training_mode", 0) or norm.attr("is_test", 1) == 0:
+        return "it normalizes by the statistics of the batch"
+    if any(value.uses for value in norm.outputs[1:]):
+        return "its statistics are used"
+    if norm.attr("spatial", 1) == 0:
+        return "it normalizes every position by itself (spatial is 0)"
+    why = not_constant(scale=m.scale, shift=m.shift, mean=m.mean, variance=m.var)
+    if why:
+        return why
+    scale, shift, mean, var = (np.asarray(m.array(name), np.float64) for name in ("scale", "shift", "mean", "var"))
+    spread = var + norm.attr("epsilon", 1e-5)
+    if not (spread > 0).all():
+        return "a variance is negative, or zero without an epsilon"
+    factor = scale / np.sqrt(spread)
+    return factor, shift - mean * factor
 
 
 def affine_conv(rw: Rewriter, m: Match, factor: Array | None, shift: Array) -> Any:

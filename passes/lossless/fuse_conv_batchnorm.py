@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
-
-from qcompiler.passes.lossless.channels import affine_conv
+from qcompiler.passes.lossless.channels import affine_conv, normalization
 from qcompiler.passes.lossless.known import not_constant
 from qcompiler.pipeline import Pass
 from qcompiler.rewrite import Match, Rewriter, any_of, maybe, op, rule
@@ -24,22 +22,11 @@ def conv_batch_norm(rw: Rewriter, m: Match) -> Any:
 
     Per output channel (Ioffe and Szegedy, 2015; Jacob et al., 2018, section 3.2).
     """
-    norm = m.norm
-    if norm.attr("training_mode", 0) or norm.attr("is_test", 1) == 0:
-        return m.no("it normalizes by the statistics of the batch")
-    if any(value.uses for value in norm.outputs[1:]):
-        return m.no("its statistics are used")
-    if norm.attr("spatial", 1) == 0:
-        return m.no("it normalizes every position by itself (spatial is 0)")
-    why = not_constant(weight=m.w, bias=m.b, scale=m.scale, shift=m.shift, mean=m.mean, variance=m.var)
-    if why:
-        return m.no(why)
-    scale, shift, mean, var = (np.asarray(m.array(name), np.float64) for name in ("scale", "shift", "mean", "var"))
-    spread = var + norm.attr("epsilon", 1e-5)
-    if not (spread > 0).all():
-        return m.no("a variance is negative, or zero without an epsilon")
-    factor = scale / np.sqrt(spread)
-    return affine_conv(rw, m, factor, shift - mean * factor)
+    affine = normalization(m)
+    if isinstance(affine, str):
+        return m.no(affine)
+    why = not_constant(weight=m.w, bias=m.b)
+    return m.no(why) if why else affine_conv(rw, m, *affine)
 
 
 @dataclass(frozen=True)
