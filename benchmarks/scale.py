@@ -77,7 +77,7 @@ def main(sizes: list[int]) -> None:
     assert [type(item) for item in find_recipe("lossless").passes] == list(LOSSLESS)
     first = None
     for nodes in sizes:
-        seconds, before, after = min(run(nodes) for _ in range(3 if nodes <= 10_000 else 1))
+        seconds, before, after = min(run(nodes) for _ in range(3 if nodes <= 100_000 else 1))
         first = first or seconds
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         times = f"{seconds:7.2f} s, {seconds / first:6.1f} x"

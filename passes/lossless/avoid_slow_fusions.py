@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.rewrite import Match, Rewriter, apply_rules, maybe, op, rule
+from qcompiler.rewrite import Match, Rewriter, maybe, op, rule
 
 __all__ = ["AvoidSlowFusions"]
 
@@ -39,5 +39,4 @@ class AvoidSlowFusions(Pass):
         slow: frozenset[str] = getattr(context.target, "slow_fusions", frozenset())
         if "SkipLayerNormalization" not in slow:
             return 0
-        rules = [rule for rule in self.rules if rule.name not in context.disabled]
-        return apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        return self.apply(model, context, self.rules)

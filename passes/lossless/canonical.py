@@ -37,6 +37,7 @@ class Canonicalize(Pass):
                     continue
                 for key in said:
                     del node.attrs[key]
+                node.touch()
                 if turned:
                     node.resize_inputs(reversed(node.inputs))
                 context.trace.rewrites.append(Rewrite(self.name, (label(node),), (label(node),)))

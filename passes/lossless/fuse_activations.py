@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.rewrite import Match, Rewriter, any_of, apply_rules, const, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, const, op, rule
 
 __all__ = ["FuseActivations"]
 
@@ -101,5 +101,4 @@ class FuseActivations(Pass):
 
     def run(self, model: Model, context: PassContext) -> int:
         first = {hard_swish: 14, mish: 18}  # operator sets that brought them
-        rules = [rule for rule in self.rules if rule.name not in context.disabled and model.opset >= first.get(rule, 6)]
-        return apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        return self.apply(model, context, [rule for rule in self.rules if model.opset >= first.get(rule, 6)])

@@ -160,3 +160,4 @@ class FuseEinsum(Pass):
 
     rules = (einsum_of_one, einsum_of_two)
     lossless: ClassVar[bool] = True
+    looks_far: ClassVar[bool] = True

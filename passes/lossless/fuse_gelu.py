@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from qcompiler.ir import Model, Value
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.rewrite import Match, Rewriter, any_of, apply_rules, const, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, const, op, rule
 
 __all__ = ["FuseGelu"]
 
@@ -109,8 +109,7 @@ class FuseGelu(Pass):
             wanted += [gelu, gelu_tanh]
         forms = {"Gelu": microsoft_gelu, "FastGelu": microsoft_fast_gelu, "QuickGelu": microsoft_quick_gelu}
         wanted += [form for name, form in forms.items() if f"{_DOMAIN}:{name}" in own]
-        rules = [rule for rule in wanted if rule.name not in context.disabled]
-        count = apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        count = self.apply(model, context, wanted)
         if any(item.rule.startswith("microsoft") for item in context.trace.rewrites):
             model.opsets.setdefault(_DOMAIN, 1)
         return count

@@ -11,7 +11,7 @@ from qcompiler.dtypes import DType
 from qcompiler.ir import Model
 from qcompiler.passes.lossless.known import broadcasts_into, is_filled, is_number, listed
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.rewrite import Match, Rewriter, any_of, apply_rules, const, maybe, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, const, maybe, op, rule
 
 __all__ = ["FuseLayerNorm", "normal"]
 
@@ -81,5 +81,4 @@ class FuseLayerNorm(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         if model.opset < 17:
             return 0
-        rules = [rule for rule in self.rules if rule.name not in context.disabled]
-        return apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        return self.apply(model, context, self.rules)

@@ -15,7 +15,6 @@ from qcompiler.rewrite import (
     Match,
     Rewrite,
     Rewriter,
-    apply_rules,
     const,
     erase_dead,
     label,
@@ -123,15 +122,12 @@ class SimplifySizes(Pass):
 
     rules = (gather_with_its_axis, gather_of_shape, slice_of_shape, reshape_to_own_sizes)
     lossless: ClassVar[bool] = True
+    looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
         since_15 = (gather_of_shape, slice_of_shape)
-        rules = [
-            rule
-            for rule in self.rules
-            if rule.name not in context.disabled and (model.opset >= 15 or rule not in since_15)
-        ]
-        count = apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        rules = [rule for rule in self.rules if model.opset >= 15 or rule not in since_15]
+        count = self.apply(model, context, rules)
         return count + self._from_inputs(model, context)
 
     def _from_inputs(self, model: Model, context: PassContext) -> int:

@@ -3,7 +3,8 @@
 from qcompiler.ir.attributes import Attr, AttrKind, as_attr
 from qcompiler.ir.clone import clone_graph, clone_model, clone_node
 from qcompiler.ir.equivalence import difference, graph_difference
-from qcompiler.ir.graph import Function, Graph, Model, Node, Value, dependencies
+from qcompiler.ir.graph import Clock, Graph, Node, Value, dependencies
+from qcompiler.ir.model import Function, Model
 from qcompiler.ir.quant import Quantization, QuantSpec, affine_parameters, integer_range, quantize
 from qcompiler.ir.spilled import SpilledTensor, spilled
 from qcompiler.ir.tensor import ArrayTensor, ExternalTensor, LazyTensor, PackedTensor, SparseTensor, Tensor, tensor
@@ -15,6 +16,7 @@ __all__ = [
     "ArrayTensor",
     "Attr",
     "AttrKind",
+    "Clock",
     "Dim",
     "ExternalTensor",
     "Function",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qcompiler.ir.attributes import Attr, AttrKind
-from qcompiler.ir.graph import Function, Graph, Model, Node, Value
+from qcompiler.ir.graph import Graph, Node, Value
+from qcompiler.ir.model import Function, Model
 
 __all__ = ["clone_graph", "clone_model", "clone_node"]
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from qcompiler.ir.attributes import Attr, AttrKind
-from qcompiler.ir.graph import Function, Graph, Model, Node, Value
+from qcompiler.ir.graph import Graph, Node, Value
+from qcompiler.ir.model import Function, Model
 from qcompiler.ir.tensor import SparseTensor, Tensor
 
 __all__ = ["difference", "graph_difference"]

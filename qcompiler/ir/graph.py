@@ -1,4 +1,4 @@
-"""The graph: values with uses, nodes in a linked list, graphs, functions and the model around them.
+"""The graph: values with uses, nodes in a linked list, and graphs.
 
 Equality is identity and names are labels: two values may bear one name, and the exporter tells them apart.
 There is one write path. A node's inputs change through :meth:`Node.set_input`, a graph's outputs through
@@ -17,9 +17,15 @@ from qcompiler.ir.quant import Quantization
 from qcompiler.ir.tensor import SparseTensor, Tensor
 from qcompiler.ir.types import Shape, TensorType, Type
 
-__all__ = ["Function", "Graph", "Model", "Node", "Value", "dependencies"]
+__all__ = ["Clock", "Graph", "Node", "Value", "dependencies"]
 
 _GAP = 1 << 20  # room between the order labels of neighbours, see Graph._label
+
+
+class Clock:
+    """Moved on by whoever will want to know what changed since; see :attr:`Node.touched`."""
+
+    now = 0
 
 
 class Value:
@@ -104,7 +110,7 @@ class Node:
 
     __slots__ = (
         "_inputs", "_next", "_order", "_outputs", "_prev", "attrs", "doc", "domain", "graph", "metadata", "name",
-        "op_type", "overload",
+        "op_type", "overload", "touched",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +141,11 @@ class Node:
         self._prev: Node | None = None
         self._next: Node | None = None
         self._order = 0
+        self.touched = 0  # when it last got other inputs, attributes or types, or a value of it lost or got a user
+
+    def touch(self) -> None:
+        """Note that something about this node changed. Whoever writes attributes of a standing node says so here."""
+        self.touched = Clock.now
 
     @property
     def inputs(self) -> tuple[Value | None, ...]:
@@ -167,8 +178,11 @@ class Node:
             return
         self._inputs = (*self._inputs[:position], value, *self._inputs[position + 1 :])
         if self.graph is not None:
+            self.touched = Clock.now
             if old is not None:
                 old.uses.pop((self, position), None)
+                if old.producer is not None:
+                    old.producer.touched = Clock.now
             if value is not None:
                 value.uses[self, position] = None
 
@@ -241,6 +255,8 @@ class Graph:
     def remove_input(self, value: Value) -> None:
         """Take an input off the list. One with a default lives on as a constant."""
         del self._inputs[value]
+        for user in value.users():
+            user.touched = Clock.now
 
     def add_output(self, value: Value) -> None:
         """Append an output."""
@@ -255,6 +271,8 @@ class Graph:
             return
         old.uses.pop((self, position), None)
         old.output_uses -= 1
+        if old.producer is not None:
+            old.producer.touched = Clock.now
         self._outputs[position] = value
         value.uses[self, position] = None
         value.output_uses += 1
@@ -329,6 +347,7 @@ class Graph:
         for node in inner:
             inner._unlink(node)
             self._place(node, anchor._prev, anchor)
+            node.touched = Clock.now
         for value in inner.constants:
             value.graph = self
             self.constants[value] = None
@@ -469,72 +488,6 @@ class Graph:
         return f"<Graph {self.name} of {self._count} nodes>"
 
 
-class Function:
-    """A model-local function: a body over formal inputs, with attributes that calls fill in."""
-
-    __slots__ = ("attributes", "defaults", "doc", "domain", "graph", "metadata", "name", "opsets", "overload")
-
-    def __init__(self, domain: str, name: str, graph: Graph, opsets: dict[str, int], overload: str = "") -> None:
-        """``attributes`` are names without a default; ``defaults`` are those with one."""
-        self.domain = domain
-        self.name = name
-        self.overload = overload
-        self.graph = graph
-        self.opsets = opsets
-        self.attributes: list[str] = []
-        self.defaults: dict[str, Attr] = {}
-        self.doc = ""
-        self.metadata: dict[str, str] = {}
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """What a call names: domain, name, overload."""
-        return self.domain, self.name, self.overload
-
-
-class Model:
-    """A graph, the operator sets it is written in, and the functions it calls."""
-
-    __slots__ = (
-        "carried", "doc", "domain", "functions", "graph", "ir_version", "metadata", "opsets", "producer", "repairs",
-        "version",
-    )  # fmt: skip
-
-    def __init__(self, graph: Graph, opsets: dict[str, int]) -> None:
-        """``opsets`` maps a domain to its version; the standard domain is the empty string."""
-        self.graph = graph
-        self.opsets = opsets
-        self.functions: dict[tuple[str, str, str], Function] = {}
-        self.ir_version = 10
-        self.producer: tuple[str, str] = ("", "")
-        self.domain = ""
-        self.version = 0
-        self.doc = ""
-        self.metadata: dict[str, str] = {}
-        self.carried: dict[str, Any] = {}  # parts of a file that nothing here reads, kept for the way out
-        self.repairs: list[str] = []  # what was wrong with the file and was mended on the way in, in words
-
-    @property
-    def opset(self) -> int:
-        """Version of the standard operator set; 0 when the model imports none."""
-        return self.opsets.get("", 0)
-
-    def graphs(self) -> Iterator[Graph]:
-        """Every graph: the main one, nested ones, and functions' bodies with theirs."""
-        yield from self.graph.all_graphs()
-        for function in self.functions.values():
-            yield from function.graph.all_graphs()
-
-    def count_nodes(self) -> int:
-        """How many nodes there are in all graphs; does not look at them."""
-        return sum(len(graph) for graph in self.graphs())
-
-    def nodes(self) -> Iterator[Node]:
-        """Every node of every graph."""
-        for graph in self.graphs():
-            yield from graph
-
-
 def dependencies(node: Node) -> Iterator[Value]:
     """The values that ``node`` needs: its inputs, and what its subgraphs capture or use inside."""
     stack = [node]
@@ -549,6 +502,7 @@ def dependencies(node: Node) -> Iterator[Value]:
 
 
 def _claim(node: Node) -> None:
+    node.touched = Clock.now
     for position, value in enumerate(node._inputs):
         if value is not None:
             value.uses[node, position] = None
@@ -568,6 +522,8 @@ def _release(node: Node) -> None:
     for position, value in enumerate(node._inputs):
         if value is not None:
             value.uses.pop((node, position), None)
+            if value.producer is not None:
+                value.producer.touched = Clock.now
     if not node.attrs:
         return
     for graph in node.subgraphs():

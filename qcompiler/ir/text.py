@@ -9,7 +9,8 @@ import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.ir.attributes import Attr, AttrKind
-from qcompiler.ir.graph import Graph, Model, Node, Value
+from qcompiler.ir.graph import Graph, Node, Value
+from qcompiler.ir.model import Model
 from qcompiler.ir.tensor import SparseTensor, Tensor
 from qcompiler.ir.types import MapType, OptionalType, SequenceType, Shape, TensorType, Type
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from qcompiler.errors import VerifyError
-from qcompiler.ir.graph import Graph, Model, Node, Value
+from qcompiler.ir.graph import Graph, Node, Value
+from qcompiler.ir.model import Model
 from qcompiler.ir.text import format_node
 
 __all__ = ["surroundings", "verify"]

@@ -41,6 +41,9 @@ def infer_types(model: Model) -> int:
             made = to_type(found[name])
             if made is not None and made != value.type:
                 value.type = made
+                for node in (value.producer, *value.users()):
+                    if node is not None:
+                        node.touch()
                 changed += 1
     return changed
 

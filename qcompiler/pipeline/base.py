@@ -9,7 +9,7 @@ from typing import Any, ClassVar, get_type_hints
 
 from qcompiler.data import Dataset
 from qcompiler.errors import UsageError
-from qcompiler.ir import Model, Node
+from qcompiler.ir import Clock, Model, Node
 from qcompiler.rewrite import Rule, Trace, apply_rules, label
 
 __all__ = ["Pass", "PassContext"]
@@ -63,11 +63,13 @@ class Pass:
     A pass of rules only lists them; any other overrides :meth:`run`. ``needs`` and ``gives`` are names of facts:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
+    ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     lossless: ClassVar[bool] = False
     keeps_types: ClassVar[bool] = False
+    looks_far: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"
@@ -79,8 +81,20 @@ class Pass:
 
     def run(self, model: Model, context: PassContext) -> int:
         """Change ``model`` in place; how many changes were made. Every change asks ``context.permit`` first."""
-        rules = [rule for rule in self.rules if rule.name not in context.disabled]
-        return apply_rules(model, rules, trace=context.trace, permit=context.permit)
+        return self.apply(model, context, self.rules)
+
+    def apply(self, model: Model, context: PassContext, rules: Sequence[Rule]) -> int:
+        """Apply those of ``rules`` that were not rolled back until none fires; how many rewrites were made.
+
+        Where the pass has done so before, only what changed since is looked at. What ``rules`` are may depend on
+        nothing but the pass's options, the target and the model's operator sets.
+        """
+        wanted = [rule for rule in rules if rule.name not in context.disabled]
+        since = None if self.looks_far else model.settled.get(self)
+        count = apply_rules(model, wanted, trace=context.trace, permit=context.permit, since=since)
+        model.settled[self] = Clock.now
+        Clock.now += 1
+        return count
 
     def options(self) -> dict[str, Any]:
         """The options by name, as a recipe writes them."""

@@ -40,16 +40,18 @@ def apply_rules(
     trace: Trace | None = None,
     permit: Permit | None = None,
     budget: int | None = None,
+    since: int | None = None,
 ) -> int:
     """Rewrite ``model`` in place with ``rules``, earlier ones first at each node; how many rewrites were made.
 
     ``permit(rule, root)`` is asked before each rewrite and may say no. ``budget`` bounds the rewrites that do not
-    make the graph smaller, default 4 a node and 1,000.
+    make the graph smaller, default 4 a node and 1,000. ``since`` is a time of :class:`Clock` at which none of the rules
+    had anything to do: only matches near nodes that were touched later are looked for.
     Raises RuleError naming the rule that raised, or those that undo each other.
     """
     driver = _Driver(model, rules, trace if trace is not None else Trace(), permit, budget)
     with without_collector():
-        return driver.run()
+        return driver.run(since)
 
 
 @contextmanager
@@ -90,11 +92,13 @@ class _Driver:
         self.queue: deque[Node] = deque()
         self.queued: set[Node] = set()
 
-    def run(self) -> int:
+    def run(self, since: int | None) -> int:
         count = 0
-        if any(all(self.population[kind] for kind in self.required[rule]) for rule in self.required):
-            for graph in self.model.graphs():
-                self._enqueue(graph)
+        if any(self.population[kind] for kind in self.index):
+            if since is None:
+                self._enqueue(self.model.nodes())
+            else:
+                self._requeue([node for node in self.model.nodes() if node.touched > since])
         while self.queue:
             node = self.queue.popleft()
             self.queued.discard(node)
