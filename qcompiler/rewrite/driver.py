@@ -59,7 +59,8 @@ def without_collector() -> Iterator[None]:
     """Let the garbage collector rest.
 
     Reference counting frees nearly all that a rewrite drops; walking a large graph again and again for the few cycles
-    would make the time grow faster than the graph.
+    would make the time grow faster than the graph. Afterwards what was made counts as old, unless somebody has frozen
+    objects of their own: the next collection of young ones would look at all of it.
     """
     collecting = gc.isenabled()
     gc.disable()
@@ -67,6 +68,9 @@ def without_collector() -> Iterator[None]:
         yield
     finally:
         if collecting:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
@@ -94,7 +98,7 @@ class _Driver:
 
     def run(self, since: int | None) -> int:
         count = 0
-        if any(self.population[kind] for kind in self.index):
+        if any(all(self.population[kind] for kind in kinds) for kinds in self.required.values()):
             if since is None:
                 self._enqueue(self.model.nodes())
             else:

@@ -103,20 +103,9 @@ class Rule:
             found.setdefault((node.domain, node.op_type), []).append(node.needs)
         return {kind: list(dict.fromkeys(ways)) for kind, ways in found.items()}
 
-    def required(self) -> set[tuple[str, str]]:
+    def required(self) -> frozenset[tuple[str, str]]:
         """Kinds of nodes without which the rule cannot match anywhere."""
-        found: set[tuple[str, str]] = set()
-        stack: list[Pattern] = [item for item in self.outputs if not isinstance(item, AnyOf)]
-        while stack:
-            item = stack.pop()
-            if isinstance(item, Output):
-                item = item.node
-            if isinstance(item, NodePattern):
-                found.add((item.domain, item.op_type))
-                stack.extend(item.inputs)
-            elif isinstance(item, Skip):
-                stack.append(item.inner)
-        return found
+        return frozenset().union(*map(_required, self.outputs))
 
     def shares(self) -> bool:
         """True when an inner value may have users outside of the match, any number of them."""
@@ -171,3 +160,14 @@ def _root(pattern: Pattern) -> NodePattern:
     if not isinstance(node, NodePattern):
         raise TypeError(f"{pattern!r} cannot be a root")
     return node
+
+
+def _required(pattern: Pattern) -> frozenset[tuple[str, str]]:
+    """Kinds of nodes that are in every graph in which ``pattern`` matches. Patterns are a few levels deep."""
+    if isinstance(pattern, Output):
+        pattern = pattern.node
+    if isinstance(pattern, NodePattern):
+        return frozenset([(pattern.domain, pattern.op_type)]).union(*map(_required, pattern.inputs))
+    if isinstance(pattern, AnyOf):
+        return frozenset.intersection(*map(_required, pattern.choices))
+    return _required(pattern.inner) if isinstance(pattern, Skip) else frozenset()
