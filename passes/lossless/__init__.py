@@ -13,6 +13,7 @@ from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
 from qcompiler.passes.lossless.fuse_einsum import FuseEinsum
 from qcompiler.passes.lossless.fuse_focus import FuseFocus
 from qcompiler.passes.lossless.fuse_gelu import FuseGelu
+from qcompiler.passes.lossless.fuse_group_norm import FuseGroupNorm
 from qcompiler.passes.lossless.fuse_instance_norm import FuseInstanceNorm
 from qcompiler.passes.lossless.fuse_layer_norm import FuseLayerNorm
 from qcompiler.passes.lossless.fuse_matmul_add import FuseMatMulAdd
@@ -40,6 +41,7 @@ __all__ = [
     "FuseEinsum",
     "FuseFocus",
     "FuseGelu",
+    "FuseGroupNorm",
     "FuseInstanceNorm",
     "FuseLayerNorm",
     "FuseMatMulAdd",
@@ -79,6 +81,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     FuseSoftmax,
     FuseLayerNorm,
     FuseInstanceNorm,
+    FuseGroupNorm,
     FuseRMSNorm,
     FuseActivations,
     FuseAffineConv,  # a factor behind an activation may be a part of it
