@@ -8,6 +8,7 @@ from qcompiler.passes.lossless.fold_constants import FoldConstants
 from qcompiler.passes.lossless.freeze_initializers import FreezeInitializers
 from qcompiler.passes.lossless.fuse_activations import FuseActivations
 from qcompiler.passes.lossless.fuse_affine_conv import FuseAffineConv
+from qcompiler.passes.lossless.fuse_attention import FuseAttention
 from qcompiler.passes.lossless.fuse_conv_affine import FuseConvAffine
 from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
 from qcompiler.passes.lossless.fuse_einsum import FuseEinsum
@@ -36,6 +37,7 @@ __all__ = [
     "FreezeInitializers",
     "FuseActivations",
     "FuseAffineConv",
+    "FuseAttention",
     "FuseConvAffine",
     "FuseConvBatchNorm",
     "FuseEinsum",
@@ -92,6 +94,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     Simplify,
     # What only this target has, and what it had better not fuse: nothing behind has to know these forms.
     FuseGelu,
+    FuseAttention,
     AvoidSlowFusions,
     RemoveDeadCode,
 )

@@ -12,7 +12,7 @@ import onnx
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value
-from qcompiler.lower.ort_fusions import optimized_kinds
+from qcompiler.lower.ort_fusions import has_attention, optimized_kinds
 from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
@@ -33,6 +33,8 @@ INTEGER_OPS = frozenset(
 )
 """What an integer group looks like once onnxruntime has fused it."""
 
+_OWN = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
+
 
 @dataclass(frozen=True)
 class OrtCpu(Target):
@@ -45,8 +47,12 @@ class OrtCpu(Target):
 
     name: ClassVar[str] = "ort-cpu"
     description: ClassVar[str] = "onnxruntime, CPU provider: uint8 activations, 8-bit weights per channel, Q/DQ"
-    own_operators = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
     slow_fusions = frozenset({"SkipLayerNormalization"})
+
+    @property
+    def own_operators(self) -> frozenset[str]:
+        """GELU and SiLU in one, and Attention where this onnxruntime has it."""
+        return _OWN | {"ai.onnx:Attention"} if has_attention() else _OWN
 
     def unavailable(self) -> str:
         """Never: onnxruntime is a base dependency."""

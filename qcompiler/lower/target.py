@@ -37,10 +37,14 @@ class Target(ABC):
 
     name: ClassVar[str]
     description: ClassVar[str]
-    own_operators: ClassVar[frozenset[str]] = frozenset()
-    """Operators outside of the standard that every installation of the runtime has, as ``domain:name``."""
     slow_fusions: ClassVar[frozenset[str]] = frozenset()
     """Operators that the runtime makes of several although those are faster."""
+
+    @property
+    def own_operators(self) -> frozenset[str]:
+        """Operators that the runtime has kernels for beyond the usual, as ``domain:name``: of a domain of its own, or
+        so new in the standard (``ai.onnx``) that not every runtime has them."""
+        return frozenset()
 
     @abstractmethod
     def unavailable(self) -> str:
