@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 from qcompiler.ir import Dim, Node, Value
 from qcompiler.ops import info
-from qcompiler.passes.lossless.known import listed
+from qcompiler.passes.lossless.known import integers, listed
 
-__all__ = ["Origin", "is_name", "origin", "same_name", "same_size"]
+__all__ = ["Origin", "axis_taken", "is_name", "origin", "same_name", "same_size", "size_of"]
 
 Origin = int | tuple[Value, int]
 """A number, or an axis of the value at which it was last changed."""
 
-_STEPS = 64  # upwards; chains of shape-keeping operators longer than this are cut off, which only loses a rewrite
+_STEPS = 512  # upwards; chains of shape-keeping operators longer than this are cut off, which only loses a rewrite
 _NOT_NAMES = frozenset({"none", "unk", "unknown", "dynamic", "any", "dim", "undefined", "null", "nan"})
 _KEEPS = frozenset({"Softmax", "LogSoftmax", "LayerNormalization", "BatchNormalization", "InstanceNormalization",
                     "Dropout", "CastLike", "CumSum", "LpNormalization"})  # fmt: skip
@@ -23,26 +23,34 @@ def origin(value: Value, axis: int, steps: int = _STEPS) -> Origin:
     """The origin of the size of ``value`` along ``axis``, counted from the front. At most ``steps`` steps upwards."""
     while steps > 0:
         steps -= 1
-        size = _size(value, axis)
+        size = size_of(value, axis)
         if isinstance(size, int):
             return size
         node = value.producer
         found = _above(node, axis) if node is not None and node.outputs[0] is value else []
-        if len(found) > 1:  # broadcast: equal ones give themselves, others cannot be told
+        if len(found) > 1 and all(same_name(found[0], other) for other in found[1:]):
+            found = [min(found, key=_depth)]
+        if len(found) > 1:  # broadcast: equal ones give themselves
             steps //= len(found)
             origins = [origin(*each, steps) for each in found]
-            if all(same_size(origins[0], other) for other in origins[1:]):
-                return origins[0]
+            for each in origins:
+                if all(same_size(each, other) or _at_most(other, each, steps) for other in origins):
+                    return each
         if len(found) != 1:
             break
         value, axis = found[0]
     return value, axis
 
 
+def _depth(place: tuple[Value, int]) -> int:
+    """Grows with the length of the way up: past a residual sum, the input that stands earlier is the shorter one."""
+    return place[0].producer.order if place[0].producer is not None else -1
+
+
 def same_name(a: tuple[Value, int], b: tuple[Value, int]) -> bool:
     """True when the sizes of two values along their axes bear one symbolic name: no need to look further."""
-    name = _size(*a)
-    return is_name(name) and name == _size(*b)
+    name = size_of(*a)
+    return is_name(name) and name == size_of(*b)
 
 
 def same_size(a: Origin, b: Origin) -> bool:
@@ -57,8 +65,50 @@ def same_size(a: Origin, b: Origin) -> bool:
     return same_name(a, b)
 
 
-def _size(value: Value, axis: int) -> Dim:
+def _at_most(sliced: Origin, size: Origin, steps: int) -> bool:
+    """True when ``sliced`` is the size of a Slice that begins at the front and ends at ``size`` or earlier.
+
+    Beside a tensor of that size, an elementwise operator takes it only if it is that size or 1: exporters cut a table
+    of positions to the length of the sequence, and a sequence longer than the table fails either way.
+    """
+    node = sliced[0].producer if isinstance(sliced, tuple) else None
+    if node is None or not isinstance(sliced, tuple) or not node.is_op("Slice") or node.outputs[0] is not sliced[0]:
+        return False
+    starts, axes, strides = listed(node, "starts", 1), listed(node, "axes", 3), listed(node, "steps", 4) or (1,)
+    source, end = node.inputs[0], node.input(2)
+    if source is None or source.shape is None or end is None or starts != (0,) or axes is None or strides != (1,):
+        return False
+    whole = source.shape[sliced[1]] if axes[0] % len(source.shape) == sliced[1] else None
+    taken = axis_taken(end)
+    return isinstance(whole, int) and whole > 0 and taken is not None and same_size(origin(*taken, steps), size)
+
+
+def size_of(value: Value, axis: int) -> Dim:
+    """What the type says of the size of ``value`` along ``axis``."""
     return value.shape[axis] if value.shape is not None and axis < len(value.shape) else None
+
+
+def axis_taken(part: Value) -> tuple[Value, int] | None:
+    """The value and axis whose size ``part``, a list of one, holds."""
+    node = part.producer
+    if node is None:
+        return None
+    if node.is_op("Gather"):
+        held, maker = integers(node.input(1)), node.inputs[0].producer if node.inputs[0] is not None else None
+        if held is None or len(held) != 1 or part.rank != 1 or maker is None or not maker.is_op("Shape") or maker.attrs:
+            return None
+        return _axis(maker, held[0])
+    if not node.is_op("Shape") or node.inputs[0] is None or node.inputs[0].rank is None:
+        return None
+    axes = range(node.inputs[0].rank)[node.attr("start", 0) : node.attr("end")]
+    return _axis(node, axes[0]) if len(axes) == 1 else None
+
+
+def _axis(shape: Node, axis: int) -> tuple[Value, int] | None:
+    source = shape.inputs[0]
+    if source is None or source.rank is None or not -source.rank <= axis < source.rank:
+        return None
+    return source, axis % source.rank
 
 
 def is_name(size: object) -> bool:
@@ -87,6 +137,8 @@ def _above(node: Node, axis: int) -> list[tuple[Value, int]]:
         return [(first, axis)] if copies else []
     if node.is_op("Gather"):
         return _gather(node, axis)
+    if node.is_op("Attention") and rank == 3:
+        return [(first, axis)] if axis < 2 else []
     if node.is_op("Concat"):
         return [(first, axis)] if node.attr("axis", 0) % rank != axis else []
     return []
@@ -101,7 +153,7 @@ def _broadcast(inputs: Iterable[Value | None], back: int) -> list[tuple[Value, i
         if value.shape is None:
             return []
         place = back + len(value.shape)
-        if place >= 0 and value.shape[place] != 1:
+        if 0 <= place < len(value.shape) and value.shape[place] != 1:
             found.append((value, place))
     return found
 

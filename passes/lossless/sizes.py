@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompiler.ir import Model, Node, Value
 from qcompiler.passes.lossless.known import integers, listed
-from qcompiler.passes.lossless.origins import is_name, origin, same_name, same_size
+from qcompiler.passes.lossless.origins import axis_taken, is_name, origin, same_name, same_size, size_of
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.rewrite import (
     Match,
@@ -70,7 +70,7 @@ def reshape_to_own_sizes(rw: Rewriter, m: Match) -> Any:
         return m.no("the rank of x is not known")
     wanted: list[int] = []
     for part in m.sizes:
-        numbers, taken = integers(part), _axis_taken(part)
+        numbers, taken = integers(part), axis_taken(part)
         if numbers is not None and 0 not in numbers:
             wanted += numbers
             continue
@@ -88,29 +88,6 @@ def reshape_to_own_sizes(rw: Rewriter, m: Match) -> Any:
         else:
             return m.no("a size is not surely the one that x has at the same place")
     return rw.node("Reshape", m.x, np.array(wanted, np.int64), name=m.Reshape.name)
-
-
-def _axis_taken(part: Value) -> tuple[Value, int] | None:
-    """The value and axis whose size ``part``, a list of one, holds."""
-    node = part.producer
-    if node is None:
-        return None
-    if node.is_op("Gather"):
-        held, maker = integers(node.input(1)), node.inputs[0].producer if node.inputs[0] is not None else None
-        if held is None or len(held) != 1 or part.rank != 1 or maker is None or not maker.is_op("Shape") or maker.attrs:
-            return None
-        return _axis(maker, held[0])
-    if not node.is_op("Shape") or node.inputs[0] is None or node.inputs[0].rank is None:
-        return None
-    axes = range(node.inputs[0].rank)[node.attr("start", 0) : node.attr("end")]
-    return _axis(node, axes[0]) if len(axes) == 1 else None
-
-
-def _axis(shape: Node, axis: int) -> tuple[Value, int] | None:
-    source = shape.inputs[0]
-    if source is None or source.rank is None or not -source.rank <= axis < source.rank:
-        return None
-    return source, axis % source.rank
 
 
 @dataclass(frozen=True)
@@ -139,8 +116,9 @@ class SimplifySizes(Pass):
                     holders.setdefault(str(size), (value, axis))
         count = 0
         for node in model.graph:
-            taken = _axis_taken(node.output) if node.is_op("Shape") else None
-            size = taken[0].shape[taken[1]] if taken is not None and taken[0].shape is not None else None
+            taken = axis_taken(node.output) if node.is_op("Shape") and holders else None
+            found = origin(*taken) if taken is not None else 0
+            size = size_of(*found) if isinstance(found, tuple) else None
             holder = holders.get(size) if isinstance(size, str) else None
             if holder is None or taken == holder or not context.permit(self.name, node):
                 continue

@@ -199,6 +199,11 @@ class Node:
         """The graphs among the attributes, in order."""
         return chain.from_iterable(attr.graphs() for attr in self.attrs.values()) if self.attrs else iter(())
 
+    @property
+    def order(self) -> int:
+        """A label that grows along the graph. It may change when nodes are added or moved; do not keep it."""
+        return self._order
+
     def before(self, other: Node) -> bool:
         """True when this node stands before ``other`` in the same graph; constant time."""
         return self._order < other._order

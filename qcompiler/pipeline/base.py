@@ -22,8 +22,8 @@ class PassContext:
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
     how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
-    ``faults`` are the rules and passes that were rolled back, and why. ``unclear`` counts the
-    values whose type the last inference left open.
+    ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts the
+    values that had no type after the last inference.
     """
 
     data: Dataset | None = None
@@ -38,7 +38,7 @@ class PassContext:
     allowance: int | None = None
     spent: list[tuple[str, str, str]] = field(default_factory=list)
     running: str = ""
-    unclear: int = 0
+    untyped: int = 0
     progress: Callable[[int], None] = lambda _: None
     watch_fusions: bool = False
     faults: list[str] = field(default_factory=list)

@@ -74,7 +74,7 @@ class _Run:
     def _attempt(self) -> list[PassRecord] | None:
         """One run of all passes that are not left out; None when one of them failed and was found guilty."""
         self.context.allowance, self.context.spent = None, []
-        self.context.unclear = count_unclear(self.model)
+        self.context.untyped, _ = count_unclear(self.model)
         records: list[PassRecord] = []
         self.watch = watch = FusionWatch(self.model, self.context)
 
@@ -143,7 +143,7 @@ class _Run:
         """Are the numbers wrong after the first ``allowance`` rewrites of ``passes``?"""
         model = clone_model(self.source)
         self.context.allowance, self.context.spent = allowance, []
-        self.context.unclear = count_unclear(model)
+        self.context.untyped, _ = count_unclear(model)
         try:
             _until_quiet(passes, lambda item, _: self._bare(item, model))
             verify(model)

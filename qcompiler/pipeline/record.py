@@ -69,15 +69,15 @@ def sharpen_types(item: Pass, model: Model, context: PassContext) -> None:
 
     A pass that keeps types leaves nothing to sharpen; then only values that came without a type call for a look.
     """
-    unclear = count_unclear(model)
-    if not unclear or (item.keeps_types and unclear <= context.unclear):
+    untyped, vague = count_unclear(model)
+    if (not untyped and not vague) or (item.keeps_types and untyped <= context.untyped):
         return
     infer_types(model)
-    context.unclear = count_unclear(model)
+    context.untyped, _ = count_unclear(model)
 
 
-def count_unclear(model: Model) -> int:
-    """How many values that nodes give have a type that inference might sharpen.
+def count_unclear(model: Model) -> tuple[int, int]:
+    """How many values that nodes give have no type, and how many one that inference might sharpen.
 
     A size is clear when it is a number or a symbol that an input of the model has. Outputs of the model are not
     counted: they keep the types that they were declared with.
@@ -85,17 +85,19 @@ def count_unclear(model: Model) -> int:
     fixed = set(model.graph.outputs)
     symbols = {size for value in model.graph.inputs for size in value.shape or () if isinstance(size, str)}
     clear: set[Type] = set()  # few types occur, however many values there are
-    count = 0
+    untyped = vague = 0
     for node in model.graph.all_nodes():
         for value in node.outputs:
             kind = value.type
             if kind in clear or value in fixed:
                 continue
-            if kind is None or (isinstance(kind, TensorType) and not _is_clear(kind, symbols)):
-                count += 1
+            if kind is None:
+                untyped += 1
+            elif isinstance(kind, TensorType) and not _is_clear(kind, symbols):
+                vague += 1
             else:
                 clear.add(kind)
-    return count
+    return untyped, vague
 
 
 def _is_clear(kind: TensorType, symbols: set[str]) -> bool:
