@@ -21,6 +21,7 @@ from qcompiler.passes.lossless.fuse_matmul_add import FuseMatMulAdd
 from qcompiler.passes.lossless.fuse_pad import FusePad
 from qcompiler.passes.lossless.fuse_pooling import FusePooling
 from qcompiler.passes.lossless.fuse_rms_norm import FuseRMSNorm
+from qcompiler.passes.lossless.fuse_rotary import FuseRotary
 from qcompiler.passes.lossless.fuse_softmax import FuseSoftmax
 from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
 from qcompiler.passes.lossless.inline_functions import InlineFunctions
@@ -50,6 +51,7 @@ __all__ = [
     "FusePad",
     "FusePooling",
     "FuseRMSNorm",
+    "FuseRotary",
     "FuseSoftmax",
     "InlineConstantBranches",
     "InlineFunctions",
@@ -94,6 +96,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     Simplify,
     # What only this target has, and what it had better not fuse: nothing behind has to know these forms.
     FuseGelu,
+    FuseRotary,
     FuseAttention,
     AvoidSlowFusions,
     RemoveDeadCode,

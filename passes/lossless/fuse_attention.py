@@ -8,15 +8,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Model, Node, Value, clone_model
-from qcompiler.onnx_io import upgrade_opset
+from qcompiler.ir import Model, Node, Value
+from qcompiler.passes.lossless.newer import apply_newer
 from qcompiler.passes.lossless.origins import origin, same_size
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.rewrite import Match, Rewriter, Trace, any_of, apply_rules, const, op, rule
+from qcompiler.rewrite import Match, Rewriter, any_of, const, op, rule
 
 __all__ = ["FuseAttention"]
 
-_SINCE = 23  # the operator set that brought Attention
 _HEADS, _HEADS_TURNED = [0, 2, 1, 3], [0, 2, 3, 1]
 
 
@@ -124,15 +123,6 @@ class FuseAttention(Pass):
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        own: frozenset[str] = getattr(context.target, "own_operators", frozenset())
-        if "ai.onnx:Attention" not in own or not any(node.is_op("Softmax") for node in model.nodes()):
+        if not any(node.is_op("Softmax") for node in model.nodes()):
             return 0
-        if model.opset < _SINCE:
-            trial = clone_model(model)  # raised for nothing, a model would only need a newer runtime
-            rules = [rule for rule in self.rules if rule.name not in context.disabled]
-            trace = Trace(explain=context.trace.explain)
-            if upgrade_opset(trial, _SINCE) or not apply_rules(trial, rules, trace=trace):
-                context.trace.near_misses += trace.near_misses
-                return 0
-            upgrade_opset(model, _SINCE)
-        return self.apply(model, context, self.rules)
+        return apply_newer(self, model, context, self.rules, "Attention", 23)

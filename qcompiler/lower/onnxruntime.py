@@ -12,7 +12,7 @@ import onnx
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value
-from qcompiler.lower.ort_fusions import has_attention, optimized_kinds
+from qcompiler.lower.ort_fusions import newer_operators, optimized_kinds
 from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
@@ -51,8 +51,8 @@ class OrtCpu(Target):
 
     @property
     def own_operators(self) -> frozenset[str]:
-        """GELU and SiLU in one, and Attention where this onnxruntime has it."""
-        return _OWN | {"ai.onnx:Attention"} if has_attention() else _OWN
+        """GELU and SiLU in one, and those of operator set 23 that this onnxruntime has."""
+        return _OWN | newer_operators()
 
     def unavailable(self) -> str:
         """Never: onnxruntime is a base dependency."""

@@ -14,10 +14,13 @@ from qcompiler.ir import Model
 from qcompiler.onnx_io import without_weights
 from qcompiler.runtime import Session
 
-__all__ = ["has_attention", "optimized_kinds"]
+__all__ = ["newer_operators", "optimized_kinds"]
 
-_ATTENTION = """<ir_version: 11, opset_import: ["" : 23]>
-g (float[1,2,4] x) => (float[1,2,4] y) { y = Attention <q_num_heads = 2, kv_num_heads = 2> (x, x, x) }"""
+_NEWER = {
+    "Attention": "y = Attention <q_num_heads = 2, kv_num_heads = 2> (x, x, x)",
+    "RotaryEmbedding": "y = RotaryEmbedding <num_heads = 2> (x, c, c)",
+}
+"""Operators of operator set 23, each as a node that a runtime without a kernel would run in pieces."""
 
 
 def optimized_kinds(model: Model) -> Counter[str] | None:
@@ -30,9 +33,11 @@ def optimized_kinds(model: Model) -> Counter[str] | None:
 
 
 @functools.cache
-def has_attention() -> bool:
-    """True when onnxruntime here has a kernel for Attention of operator set 23, and does not run it in pieces."""
-    return "Attention" in (_kinds(parser.parse_model(_ATTENTION).SerializeToString()) or ())
+def newer_operators() -> frozenset[str]:
+    """The operators of operator set 23 for which onnxruntime here has a kernel, as ``ai.onnx:name``."""
+    head = '<ir_version: 11, opset_import: ["" : 23]> g (float[1,2,4] x, float[1,2,1] c) => (float[1,2,4] y)'
+    models = {name: parser.parse_model(f"{head} {{ {node} }}").SerializeToString() for name, node in _NEWER.items()}
+    return frozenset(f"ai.onnx:{name}" for name, model in models.items() if name in (_kinds(model) or ()))
 
 
 def _kinds(model: bytes) -> Counter[str] | None:
