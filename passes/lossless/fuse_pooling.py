@@ -19,8 +19,8 @@ def reduce_to_global_pool(rw: Rewriter, m: Match) -> Any:
     Convolutions give their results in a blocked layout on some targets, which pooling reads and a reduction does not.
     """
     axes = listed(m.reduce, "axes", 1)
-    if axes is None or m.x.rank is None or m.x.rank < 3:
-        return m.no("the axes or the rank are not known, or there are no spatial axes")
+    if axes is None or m.x.rank is None or m.x.rank < 4:  # of three axes it may be a part of a normalization
+        return m.no("the axes or the rank are not known, or there are no two spatial axes")
     if sorted(axis % m.x.rank for axis in axes) != list(range(2, m.x.rank)):
         return m.no("it goes along other axes")
     maker = m.x.producer

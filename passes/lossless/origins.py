@@ -88,14 +88,16 @@ def size_of(value: Value, axis: int) -> Dim:
     return value.shape[axis] if value.shape is not None and axis < len(value.shape) else None
 
 
-def axis_taken(part: Value) -> tuple[Value, int] | None:
-    """The value and axis whose size ``part``, a list of one, holds."""
+def axis_taken(part: Value, rank: int = 1) -> tuple[Value, int] | None:
+    """The value and axis whose size ``part`` holds, a list of one, or a number by itself where ``rank`` is 0."""
     node = part.producer
-    if node is None:
+    if node is None or part.rank != rank:
         return None
+    if node.is_op("Squeeze") and rank == 0 and node.inputs[0] is not None:
+        return axis_taken(node.inputs[0])
     if node.is_op("Gather"):
         held, maker = integers(node.input(1)), node.inputs[0].producer if node.inputs[0] is not None else None
-        if held is None or len(held) != 1 or part.rank != 1 or maker is None or not maker.is_op("Shape") or maker.attrs:
+        if held is None or len(held) != 1 or maker is None or not maker.is_op("Shape") or maker.attrs:
             return None
         return _axis(maker, held[0])
     if not node.is_op("Shape") or node.inputs[0] is None or node.inputs[0].rank is None:
@@ -137,6 +139,10 @@ def _above(node: Node, axis: int) -> list[tuple[Value, int]]:
         return [(first, axis)] if copies else []
     if node.is_op("Gather"):
         return _gather(node, axis)
+    if node.is_op("Unsqueeze", "Squeeze"):
+        return _viewed(node, first, axis, rank)
+    if node.is_op("Range"):
+        return _ranged(node)
     if node.is_op("Attention") and rank == 3:
         return [(first, axis)] if axis < 2 else []
     if node.is_op("Concat"):
@@ -166,6 +172,26 @@ def _product(node: Node, back: int) -> list[tuple[Value, int]]:
     if back == -2:
         return [(first, (first.rank or 0) - 2)]
     return [(second, (second.rank or 0) - 1)] if back == -1 else _broadcast(node.inputs, back)
+
+
+def _viewed(node: Node, first: Value, axis: int, rank: int) -> list[tuple[Value, int]]:
+    """The axis of what Unsqueeze or Squeeze takes that became ``axis``."""
+    axes = listed(node, "axes", 1)
+    if axes is None or first.rank is None:
+        return []
+    if node.is_op("Unsqueeze"):
+        added = {each % rank for each in axes}
+        return [] if axis in added else [(first, axis - sum(each < axis for each in added))]
+    dropped = {each % first.rank for each in axes}
+    kept = [each for each in range(first.rank) if each not in dropped]
+    return [(first, kept[axis])] if axis < len(kept) else []
+
+
+def _ranged(node: Node) -> list[tuple[Value, int]]:
+    """Range from 0 to a size in steps of one has that size."""
+    start, limit, step = node.inputs
+    taken = axis_taken(limit, 0) if limit is not None else None
+    return [taken] if taken is not None and integers(start) == (0,) and integers(step) == (1,) else []
 
 
 def _gather(node: Node, axis: int) -> list[tuple[Value, int]]:

@@ -55,3 +55,24 @@ def test_residual_sums_are_no_detour(model_of: Callable[..., Model], layers: int
     model = model_of(f"g (float[b,s] x) => (float[p,q] y) <int64 k = {{0}}> {{ {text} y = Relu({x}) }}")
     found: Any = origin(value(model, x), 1)
     assert found == (model.graph.inputs[0], 1)
+
+
+def test_places_counted_up_to_the_length_of_a_sequence(model_of: Callable[..., Model]) -> None:
+    """Llama's positions, as TorchScript writes them: Range, Unsqueeze, Cast, and a product that loses their length."""
+    model = model_of("""g (int64[b,s] ids) => (float[p,q,r] y)
+        <int64 zero = {0}, int64 step = {1}, int64[1] first = {0}, int64[1] second = {1}, float[1,2,1] f = {1, 0.1}> {
+        n = Shape(ids)  count = Gather(n, step)  places = Range(zero, count, step)
+        row = Unsqueeze(places, first)  list = Unsqueeze(row, second)  real = Cast <to = 1> (list)
+        angles = MatMul(f, real)  y = Transpose <perm = [0, 2, 1]> (angles)
+    }""")
+    forget(model, "places", "row", "list", "real", "angles")
+    assert origin(value(model, "y"), 1) == (model.graph.inputs[0], 1)
+    assert origin(value(model, "row"), 0) == (value(model, "row"), 0)  # added by Unsqueeze: what it is its type says
+
+
+@pytest.mark.parametrize("limits", ["step, count, step", "zero, count, two", "zero, given, step"])
+def test_other_ranges_have_lengths_of_their_own(model_of: Callable[..., Model], limits: str) -> None:
+    model = model_of(f"""g (int64[b,s] ids, int64 given) => (int64[p] y) <int64 zero = {{0}}, int64 step = {{1}}, int64 two = {{2}}> {{
+        n = Shape(ids)  count = Gather(n, step)  places = Range({limits})  y = Neg(places) }}""")
+    forget(model, "places")
+    assert origin(value(model, "places"), 0) == (value(model, "places"), 0)
