@@ -26,8 +26,11 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
     misses: dict[tuple[str, str, str], list[str]] = {}
+    gone = {label for item in trace["rewrites"] for label in item["took"]}
+    gone -= {label for item in trace["rewrites"] for label in item["gave"]}
     for item in trace["near_misses"]:
-        if item["matched"] >= 2:  # an operator by itself is what it is; asked for by name, that is told too
+        # An operator by itself is what it is, and what another rule took is no loss; asked for by name, both are told.
+        if item["matched"] >= 2 and item["node"] not in gone:
             misses.setdefault((item["pass"], item["rule"], _general(item["reason"])), []).append(item["node"])
     decision = report.get("decision")
     return {
