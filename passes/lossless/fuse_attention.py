@@ -55,6 +55,8 @@ def attention(rw: Rewriter, m: Match) -> Any:
     (heads, _), (others, _), (last, width) = (each for each in sizes if each is not None)
     if not heads == others == last:
         return m.no("queries, keys and values have not as many heads")
+    if not all(same_size(origin(m.q, 0), origin(each, 0)) for each in (m.k, m.v)):
+        return m.no("queries, keys and values may be of different batches, of which products broadcast one")
     joined = m.joined.output.shape
     if joined is None or len(joined) != 3 or joined[2] != heads * width:
         return m.no("the heads are not put together to [batch, sequence, heads * size]")
@@ -123,6 +125,4 @@ class FuseAttention(Pass):
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        if not any(node.is_op("Softmax") for node in model.nodes()):
-            return 0
         return apply_newer(self, model, context, self.rules, "Attention", 23)

@@ -122,6 +122,4 @@ class FuseRotary(Pass):
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        if not any(node.is_op("Neg", "RotaryEmbedding") for node in model.nodes()):
-            return 0
         return apply_newer(self, model, context, self.rules, "RotaryEmbedding", 23)

@@ -80,10 +80,10 @@ def _inline(call: Node, function: Function) -> list[Node]:
     made = []
     for node in function.graph:
         copy = clone_node(node, mapping)
-        for place, taken in enumerate(copy.inputs):
-            if taken in left_out:
-                copy.set_input(place, None)
         for inner in _with_inner([copy]):
+            for place, taken in enumerate(inner.inputs):
+                if taken in left_out:
+                    inner.set_input(place, None)
             _fill_in(inner, call, function)
             inner.name = _inner(stem, inner.name)
             for value in inner.outputs:

@@ -24,6 +24,9 @@ def apply_newer(
     own: frozenset[str] = getattr(context.target, "own_operators", frozenset())
     if f"ai.onnx:{operator}" not in own:
         return 0
+    there = {(node.domain, node.op_type) for node in model.nodes()}
+    if not any(rule.required() <= there for rule in rules):
+        return 0
     if model.opset < since:
         trial, trace = clone_model(model), Trace(explain=context.trace.explain)
         wanted = [rule for rule in rules if rule.name not in context.disabled]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
+import threading
 from typing import Any
 
 import numpy as np
@@ -62,17 +64,20 @@ class SpilledTensor(Tensor):
 
 
 class _Spill:
-    """The segment to which the next tensor goes."""
+    """The segment to which the next tensor of this process goes."""
 
     def __init__(self) -> None:
         self.segment: _Segment | None = None
+        self.process = 0
+        self.lock = threading.Lock()
 
     def append(self, held: Tensor) -> Tensor:
         data = memoryview(held.data()).cast("B")
-        if self.segment is None or self.segment.end + len(data) > _SEGMENT:
-            self.segment = _Segment()
-        segment = self.segment
-        return SpilledTensor(segment, segment.append(data), held)
+        with self.lock:
+            if self.segment is None or self.process != os.getpid() or self.segment.end + len(data) > _SEGMENT:
+                self.segment, self.process = _Segment(), os.getpid()  # a fork would write where its parent does
+            segment = self.segment
+            return SpilledTensor(segment, segment.append(data), held)
 
 
 _spill = _Spill()

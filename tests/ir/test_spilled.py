@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +61,25 @@ def test_where_no_file_can_be_written_it_stays_in_memory(monkeypatch: pytest.Mon
     monkeypatch.setattr(sys.modules[SpilledTensor.__module__], "_SEGMENT", 0)
     monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
     assert isinstance(spilled(LARGE), ArrayTensor)
+
+
+def test_threads_do_not_write_over_each_other() -> None:
+    arrays = [np.full(3 << 20, number, np.float32) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(spilled, arrays))
+    for array, held in zip(arrays, made, strict=True):
+        np.testing.assert_array_equal(held.numpy(), array)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_does_not_write_over_its_parent() -> None:
+    first = spilled(LARGE)
+    child = os.fork()
+    if child == 0:
+        spilled(-LARGE)
+        os._exit(0)
+    os.waitpid(child, 0)
+    second = spilled(LARGE + 1)
+    np.testing.assert_array_equal(first.numpy(), LARGE)
+    np.testing.assert_array_equal(second.numpy(), LARGE + 1)

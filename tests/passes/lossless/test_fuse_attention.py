@@ -113,6 +113,8 @@ def test_masks_of_many_layers_are_made_once(model_of: Callable[..., Model]) -> N
         (("float[b,1,s,t] mask", "float[b,1,s,n] mask"), "the mask is not surely"),
         (("float[b,1,s,t] mask", "float[b,1,n,t] mask"), "the mask is not surely"),
         (("float[b,s,6] y", "float[n,m,3] y"), "the heads are not put together"),
+        (("float[b,t,6] k", "float[1,t,6] k"), "of different batches"),
+        (("float[b,t,6] v", "float[1,t,6] v"), "of different batches"),
         (("split2 = {0, 0, -1, 3}", "split2 = {0, -1, 2, 3}"), "not split into heads"),
         (("third = {0.57735}", "third = {-0.5}"), "the scale is -0.5"),
         (("w = Softmax <axis = -1>", "w = Softmax <axis = 2>"), ""),

@@ -78,6 +78,19 @@ def test_left_out_inputs_and_attributes_are_left_out() -> None:
     assert "axis" not in softmax.attrs
 
 
+def test_inputs_that_a_branch_of_the_body_takes() -> None:
+    body = """
+    <domain: "local", opset_import: ["": 17]> bounded (x, c, low, high) => (y) {
+        y = If(c) <then_branch = t () => (float[3] p) { p = Clip(x, low, high) }, else_branch = e () => (float[3] q) { q = Neg(x) }>
+    }"""
+    text = "g (float[3] x) => (float[3] y) <float low = {0}, bool yes = {1}> { y = local.bounded(x, yes, low) }"
+    model = load(onnx.parser.parse_model(HEADER + text + body))
+    assert InlineFunctions().run(model, PassContext()) == 1
+    RemoveDeadCode().run(model, PassContext())
+    verify(model)
+    np.testing.assert_array_equal(open_session(model).run({"x": np.float32([1, -2, 3])})["y"], np.float32([1, 0, 3]))
+
+
 def test_an_output_that_is_an_input_keeps_its_name() -> None:
     same = '\n<domain: "local", opset_import: ["": 17]> same (x) => (x, y) { y = Neg(x) }'
     text = "g (float[3] x) => (float[3] y, float[3] z) { y, z = local.same(x) }"
