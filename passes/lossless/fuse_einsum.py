@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from qcompiler.dtypes import DType
 from qcompiler.ir import Value
 from qcompiler.passes.lossless.origins import origin, same_size
 from qcompiler.pipeline import Pass
@@ -16,6 +17,7 @@ from qcompiler.rewrite import Match, Rewriter, op, rule
 
 __all__ = ["FuseEinsum"]
 
+_MULTIPLIED = (DType.FLOAT, DType.DOUBLE, DType.FLOAT16, DType.INT32, DType.INT64)
 _TERM = re.compile(r"([A-Za-z]*)(\.\.\.)?([A-Za-z]*)")
 _AXES = "".join(map(chr, range(0x3B1, 0x3C9)))  # Greek letters stand for the axes of an ellipsis
 
@@ -37,6 +39,8 @@ def einsum_of_two(rw: Rewriter, m: Match) -> Any:
     Reshape, where their sizes are numbers, since rows may stay several axes, columns and contracted ones may not.
     onnxruntime multiplies matrices for Einsum too, behind transposes of its own that it can neither fold nor fuse.
     """
+    if m.a.dtype not in _MULTIPLIED:
+        return m.no("not every runtime that has Einsum for this type multiplies matrices of it")
     terms = _terms(m)
     if terms is None:
         return m.no("the ranks are not known, or the axes of an ellipsis are not as many in both terms")

@@ -66,7 +66,7 @@ def difference(case: Case, first: int) -> str | None:
     return "" if worst <= tolerance(source) else f"off by {worst:.2g}"
 
 
-@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("first", [0, 1, 100])
 def test_the_numbers_stay(cases: list[Case], first: int) -> None:
     tried: dict[str, str | None] = {}
     for case in cases:
