@@ -27,6 +27,7 @@ from qcompiler.passes.lossless.inline_branches import InlineConstantBranches
 from qcompiler.passes.lossless.inline_functions import InlineFunctions
 from qcompiler.passes.lossless.share_weights import ShareEqualWeights
 from qcompiler.passes.lossless.simplify import Simplify
+from qcompiler.passes.lossless.simplify_branches import SimplifyBranches
 from qcompiler.passes.lossless.sizes import SimplifySizes
 from qcompiler.pipeline import Pass
 
@@ -59,6 +60,7 @@ __all__ = [
     "RemoveDeadCode",
     "ShareEqualWeights",
     "Simplify",
+    "SimplifyBranches",
     "SimplifySizes",
 ]
 
@@ -73,6 +75,7 @@ LOSSLESS: tuple[type[Pass], ...] = (
     MergeCommonSubexpressions,
     FoldConstants,
     InlineConstantBranches,
+    SimplifyBranches,
     # Shapes are known now, and nothing is left between the operators that belong together.
     Simplify,
     SimplifySizes,

@@ -64,6 +64,8 @@ def normalized(axes: tuple[int, ...], rank: int | None) -> tuple[int, ...] | Non
 
 def broadcasts_into(small: Shape | None, large: Shape | None) -> bool:
     """True when an elementwise operator on both shapes surely gives ``large`` (numpy's rules)."""
+    if small == ():
+        return True
     if small is None or large is None or len(small) > len(large):
         return False
     pairs = zip(reversed(small), reversed(large), strict=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.passes.lossless.known import broadcasts_into, computed, is_filled, listed
+from qcompiler.passes.lossless.known import broadcasts_into, computed, is_filled, listed, static_shape
 from qcompiler.rewrite import Match, Rewriter, Rule, any_of, const, maybe, op, rule
 
 __all__ = ["NO_OPS"]
 
+_FEW = 1024  # elements of a constant that comes instead of a computation
 _ENDLESS = 2**31 - 1  # exporters write this, or more, for "to the end"
 _MANTISSA = {DType.BFLOAT16: 8, DType.FLOAT16: 11, DType.FLOAT: 24, DType.DOUBLE: 53}  # bits, the hidden one included
 _EXPONENT = {DType.BFLOAT16: 8, DType.FLOAT16: 5, DType.FLOAT: 8, DType.DOUBLE: 11}
@@ -157,6 +159,15 @@ def plus_zero(rw: Rewriter, m: Match) -> Any:
     return _unless_it_grows(m, "zero")
 
 
+@rule(lambda x, zero: op.Mul(x, const(zero, is_filled(0))))
+def times_zero(rw: Rewriter, m: Match) -> Any:
+    """x * 0 is 0 for integers. Floats have infinities, and a minus."""
+    shape = static_shape(m.Mul.output)
+    if m.x.dtype is None or not m.x.dtype.is_integer or shape is None or math.prod(shape) > _FEW:
+        return m.no("it is not of integers, or of many or not known how many")
+    return rw.constant(np.zeros(shape, m.x.dtype.numpy))
+
+
 def _unless_it_grows(m: Match, constant: str) -> Any:
     if not broadcasts_into(m.array(constant).shape, m.x.shape):
         return m.no(f"the {constant} may change the shape by broadcasting")
@@ -198,4 +209,5 @@ NO_OPS: tuple[Rule, ...] = (
     relu_twice,
     times_one,
     plus_zero,
+    times_zero,
 )
