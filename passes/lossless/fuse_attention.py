@@ -120,9 +120,10 @@ class FuseAttention(Pass):
     runtime would put the pieces back, slower than they were.
     """
 
+    raise_opset: bool = True
     rules = (attention,)
     lossless: ClassVar[bool] = True
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        return apply_newer(self, model, context, self.rules, "Attention", 23)
+        return apply_newer(self, model, context, self.rules, "Attention", 23, self.raise_opset)

@@ -117,9 +117,10 @@ class FuseRotary(Pass):
     The model is raised to operator set 23 for it.
     """
 
+    raise_opset: bool = True
     rules = (rotary_embedding, rotary_before_heads)
     lossless: ClassVar[bool] = True
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        return apply_newer(self, model, context, self.rules, "RotaryEmbedding", 23)
+        return apply_newer(self, model, context, self.rules, "RotaryEmbedding", 23, self.raise_opset)

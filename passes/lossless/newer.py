@@ -13,13 +13,13 @@ __all__ = ["apply_newer"]
 
 
 def apply_newer(
-    item: Pass, model: Model, context: PassContext, rules: Sequence[Rule], operator: str, since: int
+    item: Pass, model: Model, context: PassContext, rules: Sequence[Rule], operator: str, since: int, may_raise: bool
 ) -> int:
     """Apply ``rules`` of pass ``item``, which make ``operator`` of operator set ``since``; how many rewrites were made.
 
     Nothing happens where the target has no kernel: a runtime would put the pieces back, slower than they were. The
-    model is raised only if a copy of it, raised, gives the rules something to do: a newer operator set asks for a newer
-    runtime.
+    model is raised only with ``may_raise``, and only if a copy of it, raised, gives the rules something to do: a newer
+    operator set asks for a newer runtime, and the user is told.
     """
     own: frozenset[str] = getattr(context.target, "own_operators", frozenset())
     if f"ai.onnx:{operator}" not in own:
@@ -28,10 +28,14 @@ def apply_newer(
     if not any(rule.required() <= there for rule in rules):
         return 0
     if model.opset < since:
-        trial, trace = clone_model(model), Trace(explain=context.trace.explain)
+        trial, trace, before = clone_model(model), Trace(explain=context.trace.explain), model.opset
         wanted = [rule for rule in rules if rule.name not in context.disabled]
-        if upgrade_opset(trial, since) or not apply_rules(trial, wanted, trace=trace):
+        if not may_raise or upgrade_opset(trial, since) or not apply_rules(trial, wanted, trace=trace):
             context.trace.near_misses += trace.near_misses
             return 0
         upgrade_opset(model, since)
+        context.warn(
+            f"the operator set was raised from {before} to {since} for {operator}, so the result needs a runtime as "
+            f"new as this one; `--set {item.name}.raise_opset=false` keeps it"
+        )
     return item.apply(model, context, rules)

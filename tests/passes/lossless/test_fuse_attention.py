@@ -80,6 +80,17 @@ def test_one_operator_comes_of_it(model_of: Callable[..., Model], spelling: str)
 
 
 @needs_kernel
+def test_a_raised_operator_set_is_told_and_can_be_forbidden(model_of: Callable[..., Model]) -> None:
+    source = model_of(HEAD % SPELLINGS["tf2onnx"])
+    _, context = through(source, Simplify(), target=OrtCpu())
+    (warning,) = context.warnings
+    assert "raised from 17 to 23 for Attention" in warning and "--set fuse-attention.raise_opset=false" in warning
+    kept = FuseAttention.configured({"raise_opset": "false"})
+    assert kept.run(source, PassContext(target=OrtCpu())) == 0
+    assert source.opset == 17
+
+
+@needs_kernel
 def test_keras_writes_einsum(model_of: Callable[..., Model]) -> None:
     source = model_of("""g (float[b,s,2,3] q, float[b,t,2,3] k, float[b,t,2,3] v) => (float[b,s,2,3] y) <float third = {0.57735}> {
         qs = Mul(q, third)  d = Einsum <equation = "aecd,abcd->acbe"> (k, qs)  w = Softmax <axis = -1> (d)
