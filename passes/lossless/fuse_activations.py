@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model
+from qcompiler.passes.lossless.known import is_number
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.rewrite import Match, Rewriter, any_of, const, op, rule
 
@@ -18,14 +19,10 @@ _SIXTH = 1 / 6
 def _relu6(x: Any, low: Any, high: Any) -> Any:
     """min(max(x, 0), 6), as Clip, as Min of Relu or of Max."""
     return any_of(
-        op.Clip(x, const(low, _is(0)), const(high, _is(6))),
-        op.Min(op.Relu(x), const(high, _is(6))),
-        op.Min(op.Max(x, const(low, _is(0))), const(high, _is(6))),
+        op.Clip(x, const(low, is_number(0)), const(high, is_number(6))),
+        op.Min(op.Relu(x), const(high, is_number(6))),
+        op.Min(op.Max(x, const(low, is_number(0))), const(high, is_number(6))),
     )
-
-
-def _is(number: float) -> Any:
-    return lambda array: array.size == 1 and bool(array.reshape(-1)[0] == number)
 
 
 def _close(number: float) -> Any:
@@ -34,11 +31,11 @@ def _close(number: float) -> Any:
 
 def _shifted(x: Any, low: Any, high: Any, three: Any) -> Any:
     """relu6(x + 3)"""
-    return _relu6(op.Add(x, const(three, _is(3))), low, high)
+    return _relu6(op.Add(x, const(three, is_number(3))), low, high)
 
 
 @rule(lambda x, low, high, three, six: any_of(
-    op.Div(_shifted(x, low, high, three), const(six, _is(6))),
+    op.Div(_shifted(x, low, high, three), const(six, is_number(6))),
     op.Mul(_shifted(x, low, high, three), const(six, _close(_SIXTH))),
 ))  # fmt: skip
 def hard_sigmoid(rw: Rewriter, m: Match) -> Any:
@@ -47,9 +44,9 @@ def hard_sigmoid(rw: Rewriter, m: Match) -> Any:
 
 
 @rule(lambda x, low, high, three, six: any_of(
-    op.Div(op.Mul(x, _shifted(x, low, high, three)), const(six, _is(6))),
+    op.Div(op.Mul(x, _shifted(x, low, high, three)), const(six, is_number(6))),
     op.Mul(op.Mul(x, _shifted(x, low, high, three)), const(six, _close(_SIXTH))),
-    op.Mul(op.Div(x, const(six, _is(6))), _shifted(x, low, high, three)),
+    op.Mul(op.Div(x, const(six, is_number(6))), _shifted(x, low, high, three)),
 ))  # fmt: skip
 def hard_swish_in_pieces(rw: Rewriter, m: Match) -> Any:
     """x * relu6(x + 3) / 6 is x * HardSigmoid(x) (Howard et al., 2019)."""
@@ -80,7 +77,7 @@ def mish(rw: Rewriter, m: Match) -> Any:
     return rw.op.Mish(m.x)
 
 
-@rule(lambda x, one: op.Log(op.Add(op.Exp(x), const(one, _is(1)))))
+@rule(lambda x, one: op.Log(op.Add(op.Exp(x), const(one, is_number(1)))))
 def softplus(rw: Rewriter, m: Match) -> Any:
     """log(exp(x) + 1) is Softplus, which does not overflow."""
     if (m.bindings["one"].rank or 0) > (m.x.rank or 0):
