@@ -123,4 +123,4 @@ class FuseRotary(Pass):
     looks_far: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:
-        return apply_newer(self, model, context, self.rules, "RotaryEmbedding", 23, self.raise_opset)
+        return apply_newer(self, model, context, self.rules, "RotaryEmbedding", 23, may_raise=self.raise_opset)

@@ -13,13 +13,21 @@ __all__ = ["apply_newer"]
 
 
 def apply_newer(
-    item: Pass, model: Model, context: PassContext, rules: Sequence[Rule], operator: str, since: int, may_raise: bool
+    item: Pass,
+    model: Model,
+    context: PassContext,
+    rules: Sequence[Rule],
+    operator: str,
+    since: int,
+    *,
+    may_raise: bool,
+    but: str = "",
 ) -> int:
     """Apply ``rules`` of pass ``item``, which make ``operator`` of operator set ``since``; how many rewrites were made.
 
     Nothing happens where the target has no kernel: a runtime would put the pieces back, slower than they were. The
     model is raised only with ``may_raise``, and only if a copy of it, raised, gives the rules something to do: a newer
-    operator set asks for a newer runtime, and the user is told.
+    operator set asks for a newer runtime, and the user is told; ``but`` says what else changes.
     """
     own: frozenset[str] = getattr(context.target, "own_operators", frozenset())
     if f"ai.onnx:{operator}" not in own:
@@ -36,6 +44,6 @@ def apply_newer(
         upgrade_opset(model, since)
         context.warn(
             f"the operator set was raised from {before} to {since} for {operator}, so the result needs a runtime as "
-            f"new as this one; `--set {item.name}.raise_opset=false` keeps it"
+            f"new as this one{but}; `--set {item.name}.raise_opset=false` keeps it"
         )
     return item.apply(model, context, rules)
