@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from qcompiler.dtypes import DType
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_model, tensor, verify
 from qcompiler.onnx_io import infer_types
 from qcompiler.passes import builtin_passes
-from qcompiler.pipeline import Reference
+from qcompiler.passes.lossless import LOSSLESS
+from qcompiler.pipeline import Pass, PassContext, Pipeline, Reference
 from qcompiler.rewrite import Rule, Trace, apply_rules
 from qcompiler.testing import random_feeds
 
@@ -242,3 +244,23 @@ def test_the_graphs_give_most_rules_something_to_do() -> None:
     for seed in range(30):
         fired |= check(seed).keys()
     assert len(fired) >= 30, sorted(fired)
+
+
+def everywhere(self: Pass, model: Model, context: PassContext, rules: Sequence[Rule]) -> int:
+    """``Pass.apply`` that does not remember."""
+    wanted = [rule for rule in rules if rule.name not in context.disabled]
+    return apply_rules(model, wanted, trace=context.trace, permit=context.permit)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_looking_near_what_was_touched_misses_nothing(seed: int) -> None:
+    """The same operators are left as when each pass looks at every node each time."""
+    source = Network(seed).model()
+    left = []
+    for apply in (Pass.apply, everywhere):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Pass, "apply", apply)
+            model, _ = Pipeline([item() for item in LOSSLESS]).run(clone_model(source), PassContext())
+        left.append(Counter(node.op_type for node in model.nodes()))
+    assert left[0] == left[1]
