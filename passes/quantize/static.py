@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +10,8 @@ import numpy as np
 from qcompiler.calibrate import RangeStatistics, collect
 from qcompiler.errors import PassError, UsageError
 from qcompiler.ir import Model, Quantization, QuantSpec, affine_parameters
-from qcompiler.lower import Group, Target
+from qcompiler.lower import STATIC, Form, Target
+from qcompiler.passes.quantize.offers import candidates, offer
 from qcompiler.pipeline import Pass, PassContext
 
 __all__ = ["QuantizeStatic"]
@@ -44,18 +44,11 @@ class QuantizeStatic(Pass):
 
     def run(self, model: Model, context: PassContext) -> int:
         """Sets ``Value.quant`` on activations. Raises UsageError without data or target, CalibrationError."""
-        target: Target | None = context.target
-        if target is None or context.data is None:
-            raise UsageError(f"pass '{self.name}' needs a target and data", hint="give --data")
-        groups, refused = target.groups(model)
-        try:
-            pattern = re.compile(self.exclude) if self.exclude else None
-        except re.error as error:
-            raise UsageError(f"{self.name}.exclude is no regular expression: {error}") from None
-        if pattern is not None:
-            kept = [group for group in groups if not _excluded(group, pattern)]
-            refused |= {group.anchor: "the user excluded it" for group in groups if group not in kept}
-            groups = kept
+        groups = candidates(self, model, context, STATIC, self.exclude)
+        target: Target = context.target
+        if context.data is None:
+            raise UsageError(f"pass '{self.name}' needs data", hint="give --data")
+        refused = context.facts["refused"]
         values = target.observed(model, groups)
         statistics = collect(model, values, context.data, threads=context.threads, progress=context.progress)
         spec = target.activation_spec()
@@ -64,12 +57,12 @@ class QuantizeStatic(Pass):
             if value not in bad:
                 value.quant = self._quantization(seen, spec)
         known = statistics.keys() - bad
-        unusable = [group for group in groups if not known.issuperset((*group.data, group.output))]
+        unusable = {group for group in groups if not known.issuperset((*group.data, group.output))}
         for group in unusable:
             refused[group.anchor] = "NaN or infinity was seen in its activations, or nothing at all"
             context.warn(f"{group.name} stays float: {refused[group.anchor]}")
-        context.facts["groups"] = [group for group in groups if group not in unusable]
-        context.facts["refused"] = refused
+        usable = [group for group in groups if group not in unusable]
+        offer(context, usable, lambda group: Form(STATIC, target.weight_spec(group.weight_axis)))
         return len(values) - len(bad)
 
     def _quantization(self, seen: RangeStatistics, spec: QuantSpec) -> Quantization:
@@ -85,7 +78,3 @@ class QuantizeStatic(Pass):
             raise PassError(f"pass '{self.name}': {error}") from None
         bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
         return Quantization(spec, scale, zero, *bounds, observed=seen.minmax(), source=self.ranges)
-
-
-def _excluded(group: Group, pattern: re.Pattern[str]) -> bool:
-    return any(pattern.search(text) for node in group.nodes for text in (node.name, node.op_type) if text)

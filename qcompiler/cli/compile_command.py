@@ -27,6 +27,7 @@ __all__ = ["compile"]
 @click.option("--max-drop", type=float, help="How much the metric may lose, in its own unit.")
 @click.option("--min-sqnr", type=float, metavar="DB", help="How close the outputs have to stay, in decibels.")
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
+@click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
@@ -48,6 +49,7 @@ def compile(
     max_drop: float | None,
     min_sqnr: float | None,
     min_speedup: float | None,
+    budget: float | None,
     strict: bool,
     settings: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -76,6 +78,7 @@ def compile(
             max_drop=max_drop,
             min_sqnr=min_sqnr,
             min_speedup=min_speedup,
+            budget=budget,
             strict=strict,
             settings=settings,
             exclude=exclude,

@@ -78,7 +78,7 @@ def describe(path: Path, target_name: str) -> dict[str, Any]:
     found["fusible"] = {name: count for record in records for name, count in record.rewrites.items()}
     groups, refused = target.groups(model)
     found["quantizable"] = {
-        "groups": [group.name for group in groups],
+        "groups": [group.name for group in groups if group.data],
         "refused": {node.name or node.output.name: reason for node, reason in refused.items()},
     }
     return found

@@ -17,7 +17,7 @@ import onnxruntime
 from qcompiler.compiler.job import SLOWER
 from qcompiler.data import Dataset
 from qcompiler.ir import ExternalTensor, Model, Value
-from qcompiler.lower import INTEGER_OPS, Group
+from qcompiler.lower import INTEGER_OPS, STATIC, WEIGHTS, Form, Group
 from qcompiler.onnx_io import open_session, weight_bytes
 from qcompiler.ops import macs
 from qcompiler.runtime import Session
@@ -137,7 +137,7 @@ def layer_records(
 ) -> dict[str, Any]:
     """The report's ``layers``, ``ranges`` and ``fused``: what each group became, why, and what it costs."""
     best = choice.best
-    chosen = set(best.groups) if best is not None else set()
+    chosen = dict(best.plan) if best is not None else {}
     before, _ = profile_groups(model, groups, sample, threads=threads)
     after, _ = profile_groups(best.model if best is not None else model, groups, sample, threads=threads)
     layers = []
@@ -146,7 +146,7 @@ def layer_records(
         layers.append({
             "node": group.name,
             "op": group.anchor.op_type,
-            "choice": "int8" if group in chosen else "float",
+            "choice": _said(chosen[group]) if group in chosen else "float",
             "reason": "" if group in chosen else why or choice.reason,
             "source_us": before[group][1] if group in before else None,
             "compiled_us": after[group][1] if group in after else None,
@@ -159,13 +159,23 @@ def layer_records(
         })  # fmt: skip
     values = (*model.graph.inputs, *(value for node in model.graph for value in node.outputs))
     ranges = [_range_record(value) for value in values if value.quant is not None]
-    left = [group.name for group in chosen if group in after and after[group][0] not in INTEGER_OPS]
+    left = [
+        group.name
+        for group, form in chosen.items()
+        if form.kind != WEIGHTS and group in after and after[group][0] not in INTEGER_OPS
+    ]
     found = sum(1 for group in chosen if group in after and after[group][0] in INTEGER_OPS)
     return {
         "layers": layers,
         "ranges": ranges,
         "fused": {"planned": len(chosen), "found": found, "left_float": sorted(left)},
     }
+
+
+def _said(form: Form) -> str:
+    """A form in the words of the report."""
+    integers = f"int{form.weight.dtype.bits}"
+    return integers if form.kind == STATIC else f"{integers} {form.kind}"
 
 
 def _range_record(value: Value) -> dict[str, Any]:

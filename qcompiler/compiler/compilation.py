@@ -102,6 +102,7 @@ def compile(
     threads: int = 1,
     seed: int = 0,
     explain: bool = True,
+    budget: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
@@ -110,7 +111,8 @@ def compile(
     ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
     odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
     ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
-    smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not.
+    smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
+    seconds the choice of what to quantize may look for something better; None for as long as it takes.
     ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.
@@ -122,9 +124,13 @@ def compile(
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
     chosen = with_settings(chosen, [*settings, *_exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
+    if data is None and min_sqnr is None:  # decibels on random inputs say nothing
+        chosen = replace(chosen, gates={name: limit for name, limit in chosen.gates.items() if name != "min_sqnr"})
     if chosen.needs_data and data is None:
         raise UsageError(f"recipe '{chosen.name}' calibrates and needs data", hint="give --data SPEC, or --data random")
     max_drop = chosen.gates.get("max_drop")
+    if budget is not None and not budget >= 0:
+        raise UsageError(f"the budget has to be seconds, 0 or more, not {budget:g}")
     if threads < 1:
         raise UsageError(f"threads have to be at least 1, not {threads}")
     if max_drop is not None and metric is None:
@@ -143,17 +149,19 @@ def compile(
     )
     if measure_by is not None and not real:
         raise UsageError("--metric needs data", hint="give --data SPEC")
-    calibration, scoring = split(dataset) if chosen.needs_data else (dataset, dataset)
+    lossy = not all(item.lossless for item in chosen.passes)
+    calibration, scoring = split(dataset) if lossy and real else (dataset, dataset)
     context = PassContext(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
     )  # fmt: skip
     context.trace.explain, context.watch_fusions = explain, True
     if not real:
-        context.warn("without --data nothing was quantized, and numbers were compared on random inputs only")
+        what = "what quantizing costs was not judged" if lossy else "nothing was quantized"
+        context.warn(f"without --data {what}, and numbers were compared on random inputs only")
     elif data == "random":
         context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
-    if chosen.needs_data and len(dataset) == 1:
+    if lossy and real and len(dataset) == 1:
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")
     for repair in origin.repairs:
         context.warn(f"the model was mended: {repair}")
@@ -168,7 +176,7 @@ def compile(
     job = Job(
         source, origin, session, chosen_target, chosen, calibration, scoring, measure_by, max_drop,
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads, _said(data, samples, batch_size, metric),
+        threads, _said(data, samples, batch_size, metric), math.inf if budget is None else started + budget,
     )  # fmt: skip
     result = _run(job, seed)
     if isinstance(data, str | Path):
@@ -213,7 +221,7 @@ def _run(job: Job, seed: int) -> Result:
             f"the rewritten float model reached {lossless.quality.sqnr_db:.1f} dB on the data, so the source was kept"
         )
         final = measure(job.session, kept, job.scoring, job.metric, job.threads)
-    elif job.context.facts.get("groups") is not None:
+    elif job.context.facts.get("forms") is not None:
         final, choice = _choose(job, model, lossless)
         kept = final.model
     if final is lossless and lossless.is_slower:
@@ -275,7 +283,14 @@ def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choic
     missed = ""
     for _ in range(_TRIES):
         choice = choose(
-            model, job.context.facts["groups"], job.target, probes, limits, threads=job.threads, progress=job.progress
+            model,
+            job.context.facts["forms"],
+            job.target,
+            probes,
+            limits,
+            threads=job.threads,
+            budget=max(0.0, job.deadline - time.perf_counter()),
+            progress=job.progress,
         )
         if choice.best is None:
             choice.reason = missed or choice.reason

@@ -54,19 +54,19 @@ def report_of(
 
 def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     """What was tried, what was kept and why, and what became of each group."""
-    groups, best = job.context.facts["groups"], choice.best
+    groups, best = list(job.context.facts["forms"]), choice.best
     tried = [
         {
             "name": item.name,
             "sqnr_db": item.quality.sqnr_db,
             "speedup": item.speedup,
-            "int8_nodes": len(item.groups),
+            "int8_nodes": len(item.plan),
             "kept": item.kept,
             "why": item.why,
         }
         for item in choice.tried
     ]
-    kept = "float" if best is None else ("int8" if len(best.groups) == len(groups) else "partly")
+    kept = "float" if best is None else ("int8" if len(best.plan) == len(groups) else "partly")
     sample = next(iter(job.scoring))
     layers = layer_records(model, choice, groups, job.context.facts["refused"], sample, job.threads)
     return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}

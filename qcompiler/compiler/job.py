@@ -21,7 +21,10 @@ SLOWER = 0.97
 
 @dataclass
 class Job:
-    """The request, opened: the model, its session, samples, limits and options."""
+    """The request, opened: the model, its session, samples, limits and options.
+
+    ``deadline`` is when the choice has to come to an end, by ``time.perf_counter``.
+    """
 
     source: Any
     origin: Model
@@ -37,3 +40,4 @@ class Job:
     progress: Callable[[str], None]
     threads: int
     said: dict[str, Any]
+    deadline: float

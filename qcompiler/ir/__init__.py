@@ -5,7 +5,7 @@ from qcompiler.ir.clone import clone_graph, clone_model, clone_node
 from qcompiler.ir.equivalence import difference, graph_difference
 from qcompiler.ir.graph import Clock, Graph, Node, Value, dependencies
 from qcompiler.ir.model import Function, Model
-from qcompiler.ir.quant import Quantization, QuantSpec, affine_parameters, integer_range, quantize
+from qcompiler.ir.quant import Quantization, QuantSpec, affine_parameters, integer_range, quantize, quantize_weight
 from qcompiler.ir.spilled import SpilledTensor, spilled
 from qcompiler.ir.tensor import ArrayTensor, ExternalTensor, LazyTensor, PackedTensor, SparseTensor, Tensor, tensor
 from qcompiler.ir.text import format_graph, format_model, format_node, format_type
@@ -52,6 +52,7 @@ __all__ = [
     "graph_difference",
     "integer_range",
     "quantize",
+    "quantize_weight",
     "spilled",
     "surroundings",
     "tensor",

@@ -1,6 +1,18 @@
 """From the IR to what a target runs: legality, Q/DQ rules, emission."""
 
 from qcompiler.lower.onnxruntime import INTEGER_OPS, OptimizedNode, OrtCpu, optimized_nodes
-from qcompiler.lower.target import Group, Target
+from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan, Target
 
-__all__ = ["INTEGER_OPS", "Group", "OptimizedNode", "OrtCpu", "Target", "optimized_nodes"]
+__all__ = [
+    "DYNAMIC",
+    "INTEGER_OPS",
+    "STATIC",
+    "WEIGHTS",
+    "Form",
+    "Group",
+    "OptimizedNode",
+    "OrtCpu",
+    "Plan",
+    "Target",
+    "optimized_nodes",
+]

@@ -11,12 +11,14 @@ from typing import ClassVar
 import onnx
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Model, Node, QuantSpec, Value
+from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model
+from qcompiler.lower.integer_products import emit_integer_products
 from qcompiler.lower.ort_fusions import newer_operators, optimized_kinds
 from qcompiler.lower.ort_legality import find_groups, glue_candidates, glue_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
-from qcompiler.lower.target import Group, Target
+from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
+from qcompiler.lower.weight_only import emit_weight_only
 
 __all__ = ["INTEGER_OPS", "OptimizedNode", "OrtCpu", "optimized_nodes"]
 
@@ -29,9 +31,11 @@ INTEGER_OPS = frozenset(
         "MatMulIntegerToFloat",
         "ConvInteger",
         "DynamicQuantizeMatMul",
+        "MatMulNBits",
+        "GatherBlockQuantized",
     }
 )
-"""What an integer group looks like once onnxruntime has fused it."""
+"""What a quantized group looks like once onnxruntime has fused it."""
 
 _OWN = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
 
@@ -84,11 +88,27 @@ class OrtCpu(Target):
             values[node.output] = None
         return [value for value in values if value.dtype is DType.FLOAT]
 
-    def lower(self, model: Model, groups: Collection[Group]) -> Model:
-        """Q/DQ pairs around ``groups`` and around what may stay in integers between them."""
-        active = {node for group in groups for node in group.nodes}
-        outputs = {group.output for group in groups if group.requantizes}
-        return insert_qdq(model, groups, glue_nodes(model, active, outputs), self)
+    def kinds(self, group: Group) -> frozenset[str]:
+        """Tables of rows have only weights; convolutions have no dynamic form that would be worth it."""
+        if group.anchor.is_op("Gather"):
+            return frozenset({WEIGHTS})
+        return frozenset({STATIC, WEIGHTS} if group.anchor.is_op("Conv") else {STATIC, DYNAMIC, WEIGHTS})
+
+    def lower(self, model: Model, plan: Plan) -> Model:
+        """Q/DQ pairs around static groups and around what may stay in integers between them; the rest as its own ops.
+
+        A product by MatMul becomes onnxruntime's MatMulIntegerToFloat, bias included: written as Q/DQ its bias would
+        be added by another pass over the output, and a shared input of several would not always be quantized once.
+        """
+        mapping: dict[Value, Value] = {}
+        copy = clone_model(model, mapping)
+        static = [group for group, form in plan.items() if form.kind == STATIC]
+        active = {node for group in static for node in group.nodes}
+        outputs = {group.output for group in static if group.requantizes}
+        insert_qdq(copy, mapping, static, glue_nodes(model, active, outputs), self)
+        emit_integer_products(copy, mapping, plan)
+        emit_weight_only(copy, mapping, plan)
+        return copy
 
 
 @dataclass(frozen=True)

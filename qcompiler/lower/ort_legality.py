@@ -10,6 +10,7 @@ from qcompiler.ops import info
 __all__ = ["find_groups", "glue_candidates", "glue_nodes"]
 
 _REQUANTIZES = {"Conv"}  # QLinearConv has no form with a float output; MatMul and Gemm do
+_TABLE = 1 << 12  # elements of a table below which storing it in fewer bits saves nothing worth an operator
 
 
 def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
@@ -19,6 +20,8 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
     for graph in model.graphs():
         for node in graph:
             known = info(node)
+            if graph is model.graph and _is_table(node):
+                groups.append(_table(node))
             if known is None or known.role != "compute":
                 continue
             reason = "it stands in a subgraph" if graph is not model.graph else _objection(node, model)
@@ -98,15 +101,16 @@ def _objection(node: Node, model: Model) -> str:
 
 def _group(node: Node) -> Group:
     absorbed: list[Node] = [node]
-    output = node.output
-    users = output.users()
+    bias = node.input(2)
+    follower = _only_user(node)
+    if node.is_op("MatMul"):
+        if follower is not None and (added := _added_bias(follower, node)) is not None:
+            absorbed.append(follower)
+            bias = added
     # An activation that only cuts off disappears into the integer range of what follows.
     # Left alone behind a Gemm it would be fused into a float Gemm before the integer form is looked for.
-    alone = len(users) == 1 and users[0].graph is node.graph and not output.output_uses
-    if alone and _cuts_at_zero(users[0]):
-        absorbed.append(users[0])
-        output = users[0].output
-    bias = node.input(2)
+    elif follower is not None and _cuts_at_zero(follower):
+        absorbed.append(follower)
     data = node.inputs[0]
     assert data is not None
     return Group(
@@ -117,8 +121,40 @@ def _group(node: Node) -> Group:
         node.input(1),
         bias,
         _weight_axis(node),
-        output,
-        node.op_type in _REQUANTIZES or len(absorbed) > 1,
+        absorbed[-1].output,
+        node.op_type in _REQUANTIZES or (len(absorbed) > 1 and not node.is_op("MatMul")),
+    )
+
+
+def _only_user(node: Node) -> Node | None:
+    """The one node that reads what ``node`` gives, if nobody else does."""
+    users = node.output.users()
+    alone = len(node.output.uses) == 1 and len(users) == 1 and users[0].graph is node.graph
+    return users[0] if alone else None
+
+
+def _added_bias(node: Node, product: Node) -> Value | None:
+    """What ``node`` adds to ``product`` if that is one number for each output channel."""
+    weight = product.input(1)
+    if not node.is_op("Add") or weight is None or weight.constant is None:
+        return None
+    added = next((value for value in node.inputs if value is not product.output), None)
+    if added is None or added.constant is None or added.dtype is not DType.FLOAT:
+        return None
+    return added if added.constant.shape == weight.constant.shape[-1:] else None
+
+
+def _is_table(node: Node) -> bool:
+    """True for a Gather of whole rows from a constant table of floats."""
+    table = node.input(0)
+    if not node.is_op("Gather") or table is None or table.constant is None or table.dtype is not DType.FLOAT:
+        return False
+    return len(table.constant.shape) == 2 and node.attr("axis", 0) == 0 and table.constant.size >= _TABLE
+
+
+def _table(node: Node) -> Group:
+    return Group(
+        node.name or node.output.name, node, (node,), (), node.inputs[0], None, 0, node.output, requantizes=False
     )
 
 

@@ -16,7 +16,6 @@ from qcompiler.ir import (
     TensorType,
     Value,
     affine_parameters,
-    clone_model,
     quantize,
     tensor,
 )
@@ -29,16 +28,17 @@ _BIAS_LIMIT = 2.0**30  # int32 with room for the products that are added to it
 _KEEPS_RANGE = ("movement", "monotone")
 
 
-def insert_qdq(model: Model, groups: Collection[Group], glue: Collection[Node], target: Target) -> Model:
-    """A copy of ``model`` in which ``groups`` and ``glue`` stand between Q/DQ pairs, weights and biases in integers.
+def insert_qdq(
+    copy: Model, mapping: dict[Value, Value], groups: Collection[Group], glue: Collection[Node], target: Target
+) -> None:
+    """Put ``groups`` and ``glue`` of a model between Q/DQ pairs in its ``copy``, weights and biases in integers.
 
-    A value that integer ops give is read in its integer form by everyone, so that the op can be fused with its
-    output's Q; any other value is converted only for the integer ops that read it.
+    ``mapping`` leads from the model's values to the copy's. A value that integer ops give is read in its integer form
+    by everyone, so that the op can be fused with its output's Q; any other value is converted only for the integer ops
+    that read it. A MatMul gets its input in integers only: the rest of it is not written in Q/DQ.
     Raises LoweringError for a value without a range.
     """
-    mapping: dict[Value, Value] = {}
-    copy = clone_model(model, mapping)
-    return _Emitter(copy, mapping, groups, glue, target).run()
+    _Emitter(copy, mapping, groups, glue, target).run()
 
 
 class _Emitter:
@@ -50,7 +50,6 @@ class _Emitter:
         glue: Collection[Node],
         target: Target,
     ) -> None:
-        self.copy = copy
         self.graph: Graph = copy.graph
         self.mapping = mapping
         self.groups = groups
@@ -59,7 +58,7 @@ class _Emitter:
         self.weights: dict[tuple[Value, int, bytes], Value] = {}
         self.parameters: dict[tuple[bytes, bytes], tuple[Value, Value]] = {}
 
-    def run(self) -> Model:
+    def run(self) -> None:
         quant = self._quantizations()
         readers: dict[Value, list[tuple[Node, int]]] = {}
         given: set[Value] = set()
@@ -83,8 +82,8 @@ class _Emitter:
         for value in self._in_order(readers):
             self._pair(value, quant[value], readers[value], whole=value in given)
         for group in self.groups:
-            self._weights(group, quant)
-        return self.copy
+            if not group.anchor.is_op("MatMul"):
+                self._weights(group, quant)
 
     def _quantizations(self) -> dict[Value, Quantization]:
         """Parameters of every value; what only moves elements shares those of what it reads."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from qcompiler.ir import Model, Node, QuantSpec, Value
 
-__all__ = ["Group", "Target"]
+__all__ = ["DYNAMIC", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "Target"]
+
+STATIC, DYNAMIC, WEIGHTS = "static", "dynamic", "weights"
+"""Kinds of :class:`Form`: activations quantized by calibrated ranges, by ranges found in every run, or not at all."""
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
     """Nodes that run in integers together or not at all: one that multiplies, and the activation it absorbs.
 
-    ``data`` are the activations it reads, ``weight`` its constant weights (None when both factors are activations),
-    ``output`` the value after the activation. ``requantizes`` is true where the integer form exists only with an
-    integer output.
+    ``data`` are the activations it reads, ``weight`` its constant weights, ``output`` the value after bias and
+    activation. ``requantizes`` is true where the static form exists only with an integer output.
     """
 
     name: str
@@ -30,6 +32,25 @@ class Group:
     weight_axis: int
     output: Value
     requantizes: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way in which a group may be quantized.
+
+    ``kind`` is ``static``, ``dynamic`` or ``weights``, ``weight`` how its weights are stored. ``portable`` asks for
+    operators of the standard alone. ``integer_products`` lets a weight-only product round its activations to 8 bits,
+    row by row, where the runtime can multiply faster so.
+    """
+
+    kind: str
+    weight: QuantSpec
+    portable: bool = False
+    integer_products: bool = False
+
+
+Plan: TypeAlias = "Mapping[Group, Form]"
+"""The groups that are quantized, each with its form; every other one stays float."""
 
 
 class Target(ABC):
@@ -67,12 +88,16 @@ class Target(ABC):
         """What may run in integers, and for each other node that multiplies, why not."""
 
     @abstractmethod
+    def kinds(self, group: Group) -> frozenset[str]:
+        """The kinds of form that the target has for ``group``."""
+
+    @abstractmethod
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
         """The values whose ranges lowering may need when ``groups`` are the candidates."""
 
     @abstractmethod
-    def lower(self, model: Model, groups: Collection[Group]) -> Model:
-        """A new model in which ``groups`` run in integers and everything else as before.
+    def lower(self, model: Model, plan: Plan) -> Model:
+        """A new model in which the groups of ``plan`` are quantized and everything else is as before.
 
-        Ranges are read from ``Value.quant``. Raises LoweringError for what cannot be expressed.
+        Ranges of static forms are read from ``Value.quant``. Raises LoweringError for what cannot be expressed.
         """

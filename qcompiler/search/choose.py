@@ -1,140 +1,123 @@
-"""Which groups run in integers: everything that may, then back to float with what costs too much accuracy, then with
-what does not pay. Every candidate is the whole model, measured; the first one is the float model itself."""
+"""Which groups are quantized, and in which form. Every candidate is the whole model, measured.
+
+Everything in its first form comes first. Where that is too inexact, each group is judged alone; then, if size is the
+goal, the worst go back to float, else groups join in the order of time gained for noise made. Errors do not add, so
+that the order only proposes: what joins has been measured together with all that joined before it.
+"""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from qcompiler.data import Dataset
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
-from qcompiler.lower import INTEGER_OPS, Group, Target
+from qcompiler.lower import INTEGER_OPS, Form, Group, Target
 from qcompiler.onnx_io import open_session
 from qcompiler.runtime import Session
+from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.latency import interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Quality
 
-__all__ = ["Candidate", "Choice", "Limits", "choose"]
+__all__ = ["choose"]
 
 _KEPT_OUTPUTS = 256 << 20  # bytes of the float model's outputs that are kept rather than computed again
 _PROBES = 8  # samples on which single groups are judged
+_TRIALS = 64  # samples on which it is judged whether more groups may join
 _ROUNDS = 3  # of sending back what does not pay
 _NOISE = 1.01  # a gain below this may be the clock's
 _PAYS = 0.9  # an integer op has to be at least this much faster by itself, since its borders cost too
+_SHARES = (0.75, 0.5, 0.33, 0.2, 0.1)  # of the groups that may be quantized: the ones that gain most
 
-
-@dataclass(frozen=True)
-class Limits:
-    """What the result has to keep: decibels of the worst output, and time of the source over its own.
-
-    With ``min_speedup`` 0 size is the goal: no group goes back to float for its time.
-    """
-
-    min_sqnr: float
-    min_speedup: float
-
-
-@dataclass
-class Candidate:
-    """One choice of groups, lowered and measured. ``speedup`` is against the model without any of them."""
-
-    name: str
-    groups: list[Group]
-    model: Model
-    quality: Quality
-    speedup: float
-    why: str = ""
-    kept: bool = False
-
-
-@dataclass
-class Choice:
-    """The best candidate; None when the float model is. ``reasons`` tell why a group is float, by its anchor's name."""
-
-    best: Candidate | None
-    reason: str
-    tried: list[Candidate] = field(default_factory=list)
-    reasons: dict[Group, str] = field(default_factory=dict)
-    sensitivity: dict[Group, float] = field(default_factory=dict)
+Plan = dict[Group, Form]
 
 
 def choose(
     model: Model,
-    groups: Sequence[Group],
+    forms: Mapping[Group, Sequence[Form]],
     target: Target,
     probes: Dataset,
     limits: Limits,
     *,
     threads: int = 1,
+    budget: float = math.inf,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """The fastest form of ``model`` that keeps ``limits``, judged on ``probes``; with ``min_speedup`` 0 the smallest.
 
-    Time: one lowering, loading and run over the samples for each candidate, of which there are about 2 log(groups),
-    and one over a few samples for each group if the first candidate is not accurate enough.
+    ``forms`` are those of each group, the preferred one first. After ``budget`` seconds nothing new is tried and the
+    best so far is taken. Time: one lowering, loading and run over some samples for each candidate: one a group if the
+    first is not accurate enough, then about two for each group that cannot join and log(groups) for those that can.
     """
-    return _Chooser(model, list(groups), target, probes, limits, threads, progress).run()
+    return _Chooser(model, forms, target, probes, limits, threads, time.perf_counter() + budget, progress).run()
 
 
 class _Chooser:
     def __init__(
         self,
         model: Model,
-        groups: list[Group],
+        forms: Mapping[Group, Sequence[Form]],
         target: Target,
         probes: Dataset,
         limits: Limits,
         threads: int,
+        deadline: float,
         progress: Callable[[str], None],
     ) -> None:
-        self.model, self.groups, self.target, self.limits = model, groups, target, limits
-        self.threads, self.progress = threads, progress
+        self.model, self.forms, self.target, self.limits = model, forms, target, limits
+        self.threads, self.deadline, self.progress = threads, deadline, progress
         self.samples = probes
+        count = min(_TRIALS, len(probes))
+        self.trials = [index * len(probes) // count for index in range(count)]
         self.source = open_session(model, threads=threads)
         self.kept: list[Mapping[str, Any]] | None = _remembered(self.source, probes)
         self.first = next(iter(probes))
         self.choice = Choice(None, "")
 
     def run(self) -> Choice:
-        if not self.groups:
-            self.choice.reason = "nothing in it can run in integers on this target"
+        if not self.forms:
+            self.choice.reason = "nothing in it can be quantized on this target"
             return self.choice
-        best = self._accurate()
-        if best is not None and self.limits.min_speedup > 0:
-            best = self._paying(best)
+        everything = self._measure("all groups", {group: forms[0] for group, forms in self.forms.items()})
+        if self.limits.min_speedup <= 0:
+            best = everything if self._good(everything) else self._smallest()
+        else:
+            best = self._fastest(everything)
         if best is None:
-            self.choice.reason = f"no choice of integer groups keeps {self.limits.min_sqnr:g} dB"
+            self.choice.reason = f"no choice of quantized groups keeps {self.limits.min_sqnr:g} dB"
         elif best.speedup < self.limits.min_speedup:
             wanted = f"below {self.limits.min_speedup:g}"
-            self.choice.reason = f"the integer model runs at {best.speedup:.2f} x the float model's speed, {wanted}"
+            self.choice.reason = f"the quantized model runs at {best.speedup:.2f} x the float model's speed, {wanted}"
         else:
             self.choice.best = best
             best.kept = True
-            count = len(best.groups)
-            self.choice.reason = f"{count} of {len(self.groups)} groups run in integers, {best.speedup:.2f} x faster"
+            of = f"{len(best.plan)} of {len(self.forms)}"
+            self.choice.reason = f"{of} groups are quantized, {best.speedup:.2f} x the float model's speed"
+        for group in self.forms:
+            if best is None or group not in best.plan:
+                self.choice.reasons.setdefault(group, "")
         return self.choice
 
-    def _accurate(self) -> Candidate | None:
-        """The candidate with the most integer groups that keeps the accuracy."""
-        everything = self._measure("all groups", self.groups)
-        if everything is not None and self._good(everything):
-            return everything
-        order = self._by_sensitivity()
+    # Size is the goal
+
+    def _smallest(self) -> Candidate | None:
+        """The candidate with the most groups that keeps the accuracy: without the most sensitive, as few as can be."""
+        order = sorted(self.forms, key=self._sensitivities().__getitem__)
         size, last_bad, best = 1, 0, None
-        while best is None and size < len(order):
+        while best is None and size < len(order) and not self._late():
             candidate = self._without(order, size)
-            if candidate is not None and self._good(candidate):
+            if self._good(candidate):
                 best = candidate
             else:
                 last_bad, size = size, size * 2 if size * 2 < len(order) or size == len(order) - 1 else len(order) - 1
         if best is None:
             return None
         good = size
-        while good - last_bad > max(1, good // 8):
+        while good - last_bad > max(1, good // 8) and not self._late():
             middle = (good + last_bad) // 2
             candidate = self._without(order, middle)
             if candidate is not None and self._good(candidate):
@@ -142,23 +125,110 @@ class _Chooser:
             else:
                 last_bad = middle
         for group in order[:good]:
-            self.choice.reasons.setdefault(group, "")
-            self.choice.reasons[group] = (
-                self.choice.reasons[group] or f"too sensitive: alone it leaves {self.choice.sensitivity[group]:.1f} dB"
-            )
+            alone = f"too sensitive: alone it leaves {self.choice.sensitivity[group]:.1f} dB"
+            self.choice.reasons[group] = self.choice.reasons.get(group) or alone
         return best
 
-    def _paying(self, best: Candidate) -> Candidate:
+    def _without(self, order: Sequence[Group], count: int) -> Candidate | None:
+        """The candidate without the ``count`` most sensitive groups."""
+        plan = {group: self.forms[group][0] for group in self.forms if group not in set(order[:count])}
+        return self._measure(f"without the {count} most sensitive", plan)
+
+    # Time is the goal
+
+    def _fastest(self, everything: Candidate | None) -> Candidate | None:
+        """The fastest candidate that keeps the accuracy, among those that the estimates propose."""
+        floats, _ = profile_groups(self.model, list(self.forms), self.first, runs=20, threads=self.threads)
+        gains = self._gains(everything, floats)
+        best = everything if self._good(everything) else self._joined(gains)
+        if best is None:
+            return None
+        best = self._most_gaining(best, gains)
+        return self._paying(best, floats)
+
+    def _gains(self, everything: Candidate | None, floats: GroupTimes) -> dict[Group, float]:
+        """Microseconds that each group gains in the place where it stands when all are quantized."""
+        if everything is None:
+            return {group: floats.get(group, ("", 1.0))[1] for group in self.forms}
+        groups = list(self.forms)
+        integers, _ = profile_groups(everything.model, groups, self.first, runs=20, threads=self.threads)
+        gains = {}
+        for group in groups:
+            both = group in floats and group in integers
+            gains[group] = floats[group][1] - integers[group][1] if both else 1.0
+        return gains
+
+    def _joined(self, gains: Mapping[Group, float]) -> Candidate | None:
+        """Groups join, many at once where all fit, as long as the whole keeps the accuracy."""
+        sensitivity = self._sensitivities()
+        noise = {
+            group: 10 ** (-decibels / 10) if decibels < math.inf else 1e-30 for group, decibels in sensitivity.items()
+        }
+        able = [group for group in self.forms if gains[group] > 0 and sensitivity[group] > -math.inf]
+        order = sorted(able, key=lambda group: -gains[group] / noise[group])
+        # Where not every sample is looked at, one that is not may lie a little lower.
+        bar = self.limits.min_sqnr + (0.2 if len(self.trials) < len(self.samples) else 0.0)
+        plan: Plan = {}
+        for rank in range(max(len(forms) for forms in self.forms.values())):
+            wanted = [
+                (group, self.forms[group][rank])
+                for group in order
+                if group not in plan and rank < len(self.forms[group])
+            ]
+            self._join(plan, wanted, bar)
+        while plan:
+            candidate = self._measure(f"{len(plan)} that fit together", dict(plan))
+            if self._good(candidate):
+                return candidate
+            for group in list(plan)[-max(1, len(plan) // 16) :]:  # the worst of those that joined
+                del plan[group]
+                self.choice.reasons[group] = f"on all samples the model falls below {self.limits.min_sqnr:g} dB with it"
+        return None
+
+    def _join(self, plan: Plan, wanted: Sequence[tuple[Group, Form]], bar: float) -> None:
+        """Add those of ``wanted`` to ``plan`` with which the model stays at ``bar``; halves of what does not fit."""
+        size = max(1, len(wanted) // 4)
+        waiting = [wanted[start : start + size] for start in range(0, len(wanted), size)][::-1]
+        while waiting and not self._late():
+            part = waiting.pop()
+            self.progress(f"{len(plan)} groups fit together, {sum(map(len, waiting)) + len(part)} to try")
+            decibels, problem = self._decibels(plan | dict(part), self.trials)
+            if decibels >= bar:
+                plan.update(part)
+            elif len(part) > 1:
+                half = len(part) // 2
+                waiting += [part[half:], part[:half]]
+            else:
+                said = f"with it the model falls to {decibels:.1f} dB, below {bar:g}"
+                self.choice.reasons[part[0][0]] = problem or said
+
+    def _most_gaining(self, best: Candidate, gains: Mapping[Group, float]) -> Candidate:
+        """``best``, or the fastest model with only those of its groups that gain most: others may cost at borders."""
+        order = sorted(best.plan, key=lambda group: -gains[group])
+        for share in _SHARES:
+            count = round(len(order) * share)
+            if not 0 < count < len(order) or self._late():
+                continue
+            candidate = self._measure(
+                f"the {count} that gain most", {group: best.plan[group] for group in order[:count]}
+            )
+            if candidate is not None and self._good(candidate) and candidate.speedup > best.speedup * _NOISE:
+                for group in order[count:]:
+                    self.choice.reasons[group] = "does not pay: with it the model is slower than without"
+                best = candidate
+        return best
+
+    def _paying(self, best: Candidate, floats: GroupTimes) -> Candidate:
         """``best`` without the groups whose integer form is slower than their float form, as long as that helps."""
-        runs = 20
-        floats, _ = profile_groups(self.model, self.groups, self.first, runs=runs, threads=self.threads)
         for _ in range(_ROUNDS):
-            self.progress("timing single operators")
-            integers, _ = profile_groups(best.model, best.groups, self.first, runs=runs, threads=self.threads)
-            slow = [group for group in best.groups if _costs(group, floats, integers)]
-            if not slow or len(slow) == len(best.groups):
+            if self._late():
                 break
-            rest = [group for group in best.groups if group not in slow]
+            self.progress("timing single operators")
+            integers, _ = profile_groups(best.model, list(best.plan), self.first, runs=20, threads=self.threads)
+            slow = [group for group in best.plan if _costs(group, floats, integers)]
+            if not slow or len(slow) == len(best.plan):
+                break
+            rest = {group: form for group, form in best.plan.items() if group not in slow}
             candidate = self._measure(f"without {len(slow)} that do not pay", rest)
             if candidate is None or not self._good(candidate) or candidate.speedup < best.speedup * _NOISE:
                 break
@@ -167,51 +237,67 @@ class _Chooser:
             best = candidate
         return best
 
-    def _without(self, order: list[Group], count: int) -> Candidate | None:
-        """The candidate without the ``count`` most sensitive groups."""
-        dropped = set(order[:count])
-        kept = [group for group in self.groups if group not in dropped]
-        return self._measure(f"without the {count} most sensitive", kept) if kept else None
+    # Measuring
 
-    def _by_sensitivity(self) -> list[Group]:
-        """Groups in order of the error that each makes alone at the outputs, worst first."""
-        samples = self.samples.subset(range(min(_PROBES, len(self.samples))))
-        for i, group in enumerate(self.groups):
-            self.progress(f"sensitivity of group {i + 1} of {len(self.groups)}")
-            try:
-                session = open_session(self.target.lower(self.model, [group]), threads=self.threads)
-                self.choice.sensitivity[group] = self._quality(session, samples).sqnr_db
-            except QCompilerError as error:
-                self.choice.sensitivity[group] = -math.inf
-                self.choice.reasons[group] = error.what
-        return sorted(self.groups, key=lambda group: self.choice.sensitivity[group])
+    def _sensitivities(self) -> dict[Group, float]:
+        """The decibels that each group leaves at the outputs when it alone is quantized; -inf where it does not run."""
+        found = self.choice.sensitivity
+        few = self.trials[:_PROBES] if len(self.trials) <= _PROBES else self.trials[:: len(self.trials) // _PROBES]
+        for i, (group, forms) in enumerate(self.forms.items()):
+            if group in found:
+                continue
+            self.progress(f"sensitivity of group {i + 1} of {len(self.forms)}")
+            found[group], problem = (
+                (-math.inf, "not tried: the budget was spent")
+                if self._late()
+                else (self._decibels({group: forms[0]}, few))
+            )
+            if problem:
+                self.choice.reasons[group] = problem
+        return found
 
-    def _measure(self, name: str, groups: list[Group]) -> Candidate | None:
+    def _decibels(self, plan: Plan, indices: Sequence[int]) -> tuple[float, str]:
+        """The worst output's with ``plan`` over some samples, or -inf and why it does not run."""
+        try:
+            session = open_session(self.target.lower(self.model, plan), threads=self.threads)
+            return self._quality(session, indices).sqnr_db, ""
+        except QCompilerError as error:
+            return -math.inf, error.what
+
+    def _measure(self, name: str, plan: Plan) -> Candidate | None:
+        """The whole model with ``plan``, judged on all samples and timed; None where there is no such model."""
+        if not plan:
+            return None
         self.progress(f"measuring the model: {name}")
         try:
-            lowered = self.target.lower(self.model, groups)
+            lowered = self.target.lower(self.model, plan)
             session = open_session(lowered, threads=self.threads)
-            quality = self._quality(session, self.samples)
+            quality = self._quality(session, range(len(self.samples)))
         except QCompilerError as error:
-            self.choice.tried.append(Candidate(name, groups, self.model, Quality(), math.nan, error.what))
+            self.choice.tried.append(Candidate(name, plan, self.model, Quality(), math.nan, error.what))
             return None
         source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
-        candidate = Candidate(name, groups, lowered, quality, source.least / compiled.least)
+        candidate = Candidate(name, plan, lowered, quality, source.least / compiled.least)
         if not self._good(candidate):
             candidate.why = f"{quality.sqnr_db:.1f} dB is below {self.limits.min_sqnr:g}"
         self.choice.tried.append(candidate)
         return candidate
 
-    def _quality(self, session: Session, samples: Dataset) -> Quality:
+    def _quality(self, session: Session, indices: Sequence[int]) -> Quality:
         quality = Quality()
-        for index, sample in enumerate(samples):
+        for index, sample in zip(indices, self.samples.walk(indices), strict=True):
             expected = self.kept[index] if self.kept is not None else self.source.run(sample)
             quality.add(expected, session.run(sample))
         return quality
 
-    def _good(self, candidate: Candidate) -> bool:
+    def _good(self, candidate: Candidate | None) -> bool:
+        if candidate is None:
+            return False
         worst = candidate.quality.sqnr_db
         return worst >= self.limits.min_sqnr and worst > -math.inf
+
+    def _late(self) -> bool:
+        return time.perf_counter() >= self.deadline
 
 
 def _costs(group: Group, floats: GroupTimes, integers: GroupTimes) -> str:

@@ -13,7 +13,7 @@ from onnx import parser
 
 from qcompiler.calibrate import collect
 from qcompiler.ir import Model, Quantization, affine_parameters, format_graph, tensor, verify
-from qcompiler.lower import OrtCpu, optimized_nodes
+from qcompiler.lower import STATIC, Form, Group, OrtCpu, optimized_nodes
 from qcompiler.onnx_io import infer_types, load, open_session, save, to_proto
 from qcompiler.search import Quality
 
@@ -31,6 +31,10 @@ def model_of(text: str, opset: int = 17, **weights: tuple[int, ...]) -> Model:
     made = load(proto)
     infer_types(made)
     return made
+
+
+def static(target: OrtCpu, group: Group) -> Form:
+    return Form(STATIC, target.weight_spec(group.weight_axis))
 
 
 def lowered(
@@ -53,7 +57,7 @@ def lowered(
         low, high = seen.minmax()
         bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
         value.quant = Quantization(spec, *affine_parameters(low, high, spec), *bounds)
-    made = target.lower(model, groups[only])
+    made = target.lower(model, {group: static(target, group) for group in groups[only] if group.data})
     verify(made)
     onnx.checker.check_model(to_proto(made), full_check=True)
     return made, samples

@@ -1,0 +1,68 @@
+"""Weights stored in 8 or 4 bits and made float when they are used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Model, QuantSpec
+from qcompiler.lower import WEIGHTS, Form, Group
+from qcompiler.passes.quantize.offers import candidates, offer
+from qcompiler.pipeline import Pass, PassContext
+
+__all__ = ["QuantizeWeights"]
+
+
+@dataclass(frozen=True)
+class QuantizeWeights(Pass):
+    """Offer the weight-only form of products, convolutions and tables of embeddings.
+
+    ``bits`` is 8 or 4. Matrices and tables have one scale for each ``block`` of elements along the inner axis (16 or
+    more, a power of two; 0: one for each output channel), convolutions one for each output channel. With ``symmetric``
+    false each block of a matrix has a zero point too. ``portable`` writes nothing but DequantizeLinear of the standard
+    (operator set 21 for blocks and 4 bits) instead of onnxruntime's own operators. ``integer_products`` lets those
+    round activations to 8 bits where that is faster. Weights of fewer than ``least`` elements stay.
+    ``exclude`` is a regular expression on node names and operator types.
+    """
+
+    bits: int = 8
+    block: int = 32
+    symmetric: bool = True
+    portable: bool = False
+    integer_products: bool = False
+    least: int = 1024
+    exclude: str = ""
+
+    lossless: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.bits not in (4, 8):
+            raise ValueError(f"bits have to be 4 or 8, not {self.bits}")
+        if self.block and (self.block < 16 or self.block & (self.block - 1)):
+            raise ValueError(f"block has to be 0 or a power of two from 16 on, not {self.block}")
+
+    def run(self, model: Model, context: PassContext) -> int:
+        """Offers forms only. Raises UsageError without a target."""
+        groups = candidates(self, model, context, WEIGHTS, self.exclude)
+        large = [
+            group for group in groups
+            if group.weight is not None and group.weight.constant is not None
+            and group.weight.constant.size >= self.least
+        ]  # fmt: skip
+        return offer(context, large, self._form)
+
+    def _form(self, group: Group) -> Form:
+        blocks = self.block or None
+        axis = group.weight_axis
+        kind = group.anchor.op_type
+        if kind == "Conv":
+            blocks = None
+        elif kind == "Gather":
+            axis, blocks = 1, self.block or 32
+        elif blocks:
+            axis = 1 - axis % 2
+        signed = self.symmetric or kind in ("Gather", "Conv")
+        dtypes = {(8, True): DType.INT8, (8, False): DType.UINT8, (4, True): DType.INT4, (4, False): DType.UINT4}
+        spec = QuantSpec(dtypes[self.bits, signed], symmetric=signed, axis=axis, block=blocks)
+        return Form(WEIGHTS, spec, self.portable, self.integer_products)

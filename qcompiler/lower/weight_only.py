@@ -1,0 +1,127 @@
+"""Weights in few bits that are made float again when they are used: smaller files, activations untouched."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qcompiler.dtypes import DType, pack
+from qcompiler.errors import LoweringError
+from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, quantize_weight, tensor
+from qcompiler.lower.replacing import forget, put_instead
+from qcompiler.lower.target import WEIGHTS, Form, Group, Plan
+from qcompiler.onnx_io import upgrade_opset
+
+__all__ = ["emit_weight_only"]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+_BLOCKED_SINCE = 21  # operator set in which DequantizeLinear knows blocks and 4 bits
+
+
+def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> None:
+    """Write the groups of ``plan`` that only store their weights in integers into ``copy``.
+
+    Blocks go to onnxruntime's MatMulNBits and GatherBlockQuantized, whose kernels read the packed weights;
+    convolutions, weights per channel and ``portable`` forms to DequantizeLinear.
+    Raises LoweringError where the operator set cannot say it and cannot be raised.
+    """
+    made: dict[tuple[Value, QuantSpec], Value] = {}
+    for group, form in plan.items():
+        if form.kind != WEIGHTS:
+            continue
+        anchor = mapping[group.anchor.output].producer
+        assert anchor is not None and group.weight is not None
+        if form.weight.block is not None and not form.portable and anchor.is_op("MatMul", "Gather"):
+            build = _product if anchor.is_op("MatMul") else _rows
+            put_instead(copy.graph, build(copy.graph, group, form, anchor), [anchor])
+            copy.opsets.setdefault("com.microsoft", 1)
+            continue
+        newer = form.weight.block is not None or form.weight.dtype.bits < 8
+        if newer and (reason := upgrade_opset(copy, _BLOCKED_SINCE)):
+            raise LoweringError(f"weights in blocks or 4 bits need operator set {_BLOCKED_SINCE}: {reason}")
+        place = 0 if anchor.is_op("Gather") else 1
+        key = (group.weight, form.weight)
+        if key not in made:
+            made[key] = _dequantized(copy.graph, group, form, anchor)
+        elif (maker := made[key].producer) is not None and not maker.before(anchor):
+            copy.graph.move_before(anchor, maker)
+        old = anchor.inputs[place]
+        anchor.set_input(place, made[key])
+        forget(copy.graph, old)
+
+
+def _dequantized(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:
+    assert group.weight is not None
+    levels, scale, zero = _quantized(group, form)
+    name = group.weight.name
+    inputs = [
+        graph.add_constant(tensor(levels, form.weight.dtype), f"{name}_quantized"),
+        graph.add_constant(tensor(scale), f"{name}_scale"),
+        graph.add_constant(tensor(zero, form.weight.dtype), f"{name}_zero_point"),
+    ]
+    attrs: dict[str, Any] = {"axis": form.weight.axis}
+    if form.weight.block is not None:
+        attrs["block_size"] = form.weight.block
+    node = Node("DequantizeLinear", inputs, attrs, name=f"{name}/dequantize")
+    node.output.name, node.output.type = f"{name}_dequantized", TensorType(DType.FLOAT, levels.shape)
+    graph.insert_before(anchor, node)
+    return node.output
+
+
+def _product(graph: Graph, group: Group, form: Form, anchor: Node) -> Node:
+    """MatMulNBits: weights [outer, blocks, packed block], scales and zero points [outer, blocks]."""
+    assert group.weight is not None and form.weight.block is not None
+    levels, scale, zero = _quantized(group, form)
+    inner, outer = levels.shape
+    bits, block = form.weight.dtype.bits, form.weight.block
+    blocks = scale.shape[0]
+    middle = 0 if form.weight.dtype.name.startswith("U") else 1 << (bits - 1)  # the operator's integers are unsigned
+    padded = np.full((blocks * block, outer), middle, np.uint8)
+    padded[:inner] = levels.astype(np.int16) + middle
+    if inner < blocks * block:
+        padded[inner:] = (zero.astype(np.int16) + middle)[-1]
+    rows = padded.T.reshape(outer, blocks, block)
+    inputs: list[Value | None] = [
+        anchor.inputs[0],
+        graph.add_constant(tensor(_packed(rows, bits)), f"{group.weight.name}_quantized"),
+        graph.add_constant(tensor(np.ascontiguousarray(scale.T)), f"{group.weight.name}_scale"),
+    ]
+    offsets = zero.T.astype(np.int16) + middle
+    if (offsets != 1 << (bits - 1)).any():
+        odd = np.pad(offsets, ((0, 0), (0, blocks % 2 if bits < 8 else 0))).astype(np.uint8)
+        inputs.append(graph.add_constant(tensor(_packed(odd, bits)), f"{group.weight.name}_zero_point"))
+    attrs = {"K": inner, "N": outer, "bits": bits, "block_size": block}
+    if form.integer_products:
+        attrs["accuracy_level"] = 4
+    return Node("MatMulNBits", inputs, attrs, domain="com.microsoft", name=anchor.name)
+
+
+def _rows(graph: Graph, group: Group, form: Form, anchor: Node) -> Node:
+    """GatherBlockQuantized: rows of the table, of which only those asked for are made float."""
+    assert group.weight is not None and form.weight.block is not None
+    levels, scale, _ = _quantized(group, form)
+    bits = form.weight.dtype.bits
+    stored = tensor(_packed((levels.astype(np.int16) + (1 << (bits - 1))).astype(np.uint8), bits))
+    inputs = [
+        graph.add_constant(stored, f"{group.weight.name}_quantized"),
+        anchor.inputs[1],
+        graph.add_constant(tensor(scale), f"{group.weight.name}_scale"),
+    ]
+    attrs = {"bits": bits, "block_size": form.weight.block, "gather_axis": 0, "quantize_axis": 1}
+    return Node("GatherBlockQuantized", inputs, attrs, domain="com.microsoft", name=anchor.name)
+
+
+def _quantized(group: Group, form: Form) -> tuple[Array, Array, Array]:
+    assert group.weight is not None and group.weight.constant is not None
+    return quantize_weight(np.asarray(group.weight.constant.numpy(), np.float32), form.weight, search=True)
+
+
+def _packed(levels: Array, bits: int) -> Array:
+    """Unsigned integers of ``bits`` bits, packed along the last axis, the first in the lowest bits."""
+    if bits == 8:
+        return levels
+    kind = DType.UINT4 if bits == 4 else DType.UINT2
+    shape = (*levels.shape[:-1], levels.shape[-1] * bits // 8)
+    return np.frombuffer(pack(levels.reshape(-1).astype(kind.numpy), kind), np.uint8).reshape(shape)
