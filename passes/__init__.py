@@ -4,12 +4,12 @@ if __name__ != "qcompiler.passes":
     raise ImportError(f"{__name__!r} is not importable by this name; write 'import qcompiler.passes'", name=__name__)
 
 from qcompiler.passes.lossless import LOSSLESS
-from qcompiler.passes.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from qcompiler.passes.quantize import QUANTIZE
 from qcompiler.pipeline import Pass
 
 __all__ = ["builtin_passes"]
 
-_ALL: tuple[type[Pass], ...] = (*LOSSLESS, QuantizeStatic, QuantizeDynamic, QuantizeWeights)
+_ALL: tuple[type[Pass], ...] = (*LOSSLESS, *QUANTIZE)
 
 
 def builtin_passes() -> dict[str, type[Pass]]:

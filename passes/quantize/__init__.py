@@ -1,7 +1,19 @@
 """Passes that decide how values may be quantized; which groups are is decided by measurement afterwards."""
 
 from qcompiler.passes.quantize.dynamic import QuantizeDynamic
+from qcompiler.passes.quantize.rounding import CompensateRounding, CorrectBias, LearnRounding
 from qcompiler.passes.quantize.static import QuantizeStatic
 from qcompiler.passes.quantize.weights import QuantizeWeights
 
-__all__ = ["QuantizeDynamic", "QuantizeStatic", "QuantizeWeights"]
+QUANTIZE = (QuantizeStatic, QuantizeDynamic, QuantizeWeights, CompensateRounding, LearnRounding, CorrectBias)
+"""In the order in which a recipe uses them."""
+
+__all__ = [
+    "QUANTIZE",
+    "CompensateRounding",
+    "CorrectBias",
+    "LearnRounding",
+    "QuantizeDynamic",
+    "QuantizeStatic",
+    "QuantizeWeights",
+]

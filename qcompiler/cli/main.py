@@ -14,7 +14,7 @@ from qcompiler.errors import QCompilerError
 
 __all__ = ["main"]
 
-_COMMANDS = ("compile", "inspect", "explain", "diff", "bench", "run", "passes", "targets", "recipes")
+_COMMANDS = ("compile", "inspect", "explain", "diff", "bench", "sensitivity", "run", "passes", "targets", "recipes")
 _INTERRUPTED = 130  # what shells report for Ctrl-C
 
 

@@ -3,9 +3,11 @@
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
 from qcompiler.compiler.compilation import Result, compile, input_specs
+from qcompiler.compiler.sensitivity import Sensitivity, sensitivity
 
 __all__ = [
     "Result",
+    "Sensitivity",
     "compile",
     "environment",
     "find_recipe",
@@ -16,6 +18,7 @@ __all__ = [
     "peak_rss",
     "plugin_problems",
     "recipes",
+    "sensitivity",
     "statistics_of",
     "targets",
 ]

@@ -23,7 +23,7 @@ from qcompiler.ops import macs
 from qcompiler.runtime import Session
 from qcompiler.search import Choice, Metric, Quality, Timing, interleaved, profile_groups
 
-__all__ = ["Measured", "environment", "layer_records", "measure", "peak_rss", "statistics_of"]
+__all__ = ["Measured", "environment", "form_name", "layer_records", "measure", "peak_rss", "statistics_of"]
 
 _TICK = 5e-3  # milliseconds by which two timings of one small model differ from run to run
 
@@ -146,7 +146,7 @@ def layer_records(
         layers.append({
             "node": group.name,
             "op": group.anchor.op_type,
-            "choice": _said(chosen[group]) if group in chosen else "float",
+            "choice": form_name(chosen[group]) if group in chosen else "float",
             "reason": "" if group in chosen else why or choice.reason,
             "source_us": before[group][1] if group in before else None,
             "compiled_us": after[group][1] if group in after else None,
@@ -172,7 +172,7 @@ def layer_records(
     }
 
 
-def _said(form: Form) -> str:
+def form_name(form: Form) -> str:
     """A form in the words of the report."""
     integers = f"int{form.weight.dtype.bits}"
     return integers if form.kind == STATIC else f"{integers} {form.kind}"

@@ -33,7 +33,7 @@ from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
 from qcompiler.search import Choice, Limits, choose, find_metric
 
-__all__ = ["Result", "compile", "input_specs"]
+__all__ = ["Result", "compile", "exclusions", "input_specs", "name_all"]
 
 _PROBES = 128  # calibration samples on which candidates are judged
 _RANDOM = 2  # random samples on which lossless passes are checked where there are no others
@@ -122,7 +122,7 @@ def compile(
     started = time.perf_counter()
     chosen_target = find_target(target)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
-    chosen = with_settings(chosen, [*settings, *_exclusions(chosen, exclude)], passes())
+    chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
     if data is None and min_sqnr is None:  # decibels on random inputs say nothing
         chosen = replace(chosen, gates={name: limit for name, limit in chosen.gates.items() if name != "min_sqnr"})
@@ -210,7 +210,7 @@ def _run(job: Job, seed: int) -> Result:
     infer_types(job.origin)
     before = statistics_of(job.origin)
     infer_types(model)
-    _name_all(model)
+    name_all(model)
     model, records = Pipeline(job.recipe.passes).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
     final, choice = lossless, None
@@ -254,7 +254,7 @@ def _is_exact(lossless: Measured) -> bool:
     return all(item.sqnr_db >= _EXACT or (item.comparable and item.max_abs <= _NOTHING) for item in outputs)
 
 
-def _name_all(model: Model) -> None:
+def name_all(model: Model) -> None:
     """Give every node and every constant a name of its own: reports and profiles tell them by name."""
     nodes: set[str] = set()
     for node in model.nodes():
@@ -342,7 +342,7 @@ def _gates(
     return limits
 
 
-def _exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
+def exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:
     """``--exclude`` as a setting of each pass that knows the option. Raises UsageError when none does."""
     if not patterns:
         return []

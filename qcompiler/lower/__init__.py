@@ -1,7 +1,7 @@
 """From the IR to what a target runs: legality, Q/DQ rules, emission."""
 
 from qcompiler.lower.onnxruntime import INTEGER_OPS, OptimizedNode, OrtCpu, optimized_nodes
-from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan, Target
+from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan, StoredWeight, Target
 
 __all__ = [
     "DYNAMIC",
@@ -13,6 +13,7 @@ __all__ = [
     "OptimizedNode",
     "OrtCpu",
     "Plan",
+    "StoredWeight",
     "Target",
     "optimized_nodes",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Graph, Model, Node, TensorType, Value, quantize_weight, tensor
+from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
 from qcompiler.lower.replacing import put_instead
 from qcompiler.lower.target import DYNAMIC, STATIC, Form, Group, Plan
 
@@ -40,7 +40,9 @@ def emit_integer_products(copy: Model, mapping: dict[Value, Value], plan: Plan) 
         stored, scales, zeros = weights[group.weight, form]
         inputs = [quantized, stored, scale, scales, zero, zeros]
         bias = mapping.get(group.bias) if group.bias is not None else None
-        if bias is not None:
+        if form.stored is not None and form.stored.bias is not None:
+            inputs.append(graph.add_constant(tensor(form.stored.bias), f"{group.name}_corrected_bias"))
+        elif bias is not None:
             held = bias.constant
             assert held is not None
             if len(held.shape) != 1:
@@ -73,7 +75,7 @@ def _ranged(graph: Graph, data: Value) -> tuple[Value | None, ...]:
 def _weights(graph: Graph, group: Group, form: Form) -> tuple[Value, Value, Value]:
     """Weights [inner, outer], scales [outer] and zero points [outer]."""
     assert group.weight is not None and group.weight.constant is not None
-    levels, scale, zero = quantize_weight(np.asarray(group.weight.constant.numpy(), np.float32), form.weight)
+    levels, scale, zero = form.levels(np.asarray(group.weight.constant.numpy(), np.float32))
     if group.anchor.is_op("Gemm") and group.anchor.attr("transB", 0):
         levels = np.ascontiguousarray(levels.T)
     name = group.weight.name

@@ -102,7 +102,7 @@ class OrtCpu(Target):
         """
         mapping: dict[Value, Value] = {}
         copy = clone_model(model, mapping)
-        static = [group for group, form in plan.items() if form.kind == STATIC]
+        static = {group: form for group, form in plan.items() if form.kind == STATIC}
         active = {node for group in static for node in group.nodes}
         outputs = {group.output for group in static if group.requantizes}
         insert_qdq(copy, mapping, static, glue_nodes(model, active, outputs), self)

@@ -19,7 +19,7 @@ from qcompiler.ir import (
     quantize,
     tensor,
 )
-from qcompiler.lower.target import Group, Target
+from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
 
 __all__ = ["insert_qdq"]
@@ -28,17 +28,15 @@ _BIAS_LIMIT = 2.0**30  # int32 with room for the products that are added to it
 _KEEPS_RANGE = ("movement", "monotone")
 
 
-def insert_qdq(
-    copy: Model, mapping: dict[Value, Value], groups: Collection[Group], glue: Collection[Node], target: Target
-) -> None:
-    """Put ``groups`` and ``glue`` of a model between Q/DQ pairs in its ``copy``, weights and biases in integers.
+def insert_qdq(copy: Model, mapping: dict[Value, Value], plan: Plan, glue: Collection[Node], target: Target) -> None:
+    """Put the groups of ``plan`` and ``glue`` of a model between Q/DQ pairs in its ``copy``, weights in integers too.
 
     ``mapping`` leads from the model's values to the copy's. A value that integer ops give is read in its integer form
     by everyone, so that the op can be fused with its output's Q; any other value is converted only for the integer ops
     that read it. A MatMul gets its input in integers only: the rest of it is not written in Q/DQ.
     Raises LoweringError for a value without a range.
     """
-    _Emitter(copy, mapping, groups, glue, target).run()
+    _Emitter(copy, mapping, plan, glue, target).run()
 
 
 class _Emitter:
@@ -46,13 +44,13 @@ class _Emitter:
         self,
         copy: Model,
         mapping: dict[Value, Value],
-        groups: Collection[Group],
+        plan: Plan,
         glue: Collection[Node],
         target: Target,
     ) -> None:
         self.graph: Graph = copy.graph
         self.mapping = mapping
-        self.groups = groups
+        self.plan = plan
         self.glue = list(glue)
         self.target = target
         self.weights: dict[tuple[Value, int, bytes], Value] = {}
@@ -62,7 +60,7 @@ class _Emitter:
         quant = self._quantizations()
         readers: dict[Value, list[tuple[Node, int]]] = {}
         given: set[Value] = set()
-        for group in self.groups:
+        for group in self.plan:
             for value in group.data:
                 readers.setdefault(value, []).append((self._twin(group.anchor), 0))
             if group.requantizes:
@@ -81,7 +79,7 @@ class _Emitter:
                 readers.setdefault(node.output, [])
         for value in self._in_order(readers):
             self._pair(value, quant[value], readers[value], whole=value in given)
-        for group in self.groups:
+        for group in self.plan:
             if not group.anchor.is_op("MatMul"):
                 self._weights(group, quant)
 
@@ -165,23 +163,29 @@ class _Emitter:
         widest = np.abs(array).max(axis=rest)
         scale, zero = affine_parameters(-widest, widest, spec)
         data_scale = np.float32(quant[group.data[0]].scale)
+        stored = self.plan[group].stored
         bias = None if group.bias is None or group.bias.constant is None else group.bias.constant.numpy()
+        if stored is not None:
+            scale, zero = stored.scale, stored.zero_point
+            bias = bias if stored.bias is None else stored.bias
         if bias is not None:
             bias = np.asarray(bias, np.float32).reshape(-1)
             # A channel of tiny weights under a large bias: a wider scale loses nothing that the bias would not drown.
-            scale = np.maximum(scale, np.abs(bias) / (data_scale * np.float32(_BIAS_LIMIT))).astype(np.float32)
-        key = (group.weight, group.weight_axis, scale.tobytes())
+            wider = np.maximum(scale, np.abs(bias) / (data_scale * np.float32(_BIAS_LIMIT))).astype(np.float32)
+            if stored is not None and (wider != scale).any():
+                stored = None  # the integers that were chosen belong to the narrower scale
+            scale = wider
+        levels = quantize(array, scale, zero, spec) if stored is None else stored.levels
+        key = (group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in self.weights:
-            stored = self.graph.add_constant(
-                tensor(quantize(array, scale, zero, spec)), f"{group.weight.name}_quantized"
-            )
+            held = self.graph.add_constant(tensor(levels), f"{group.weight.name}_quantized")
             scales = self.graph.add_constant(tensor(scale), f"{group.weight.name}_scale")
             zeros = self.graph.add_constant(tensor(zero), f"{group.weight.name}_zero_point")
             made = Node(
                 "DequantizeLinear",
-                [stored, scales, zeros],
+                [held, scales, zeros],
                 {"axis": group.weight_axis},
-                name=f"{stored.name}/dequantize",
+                name=f"{held.name}/dequantize",
             )
             made.output.name = f"{group.weight.name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, array.shape)
@@ -195,16 +199,16 @@ class _Emitter:
         if bias is not None:
             steps = (np.float64(data_scale) * scale.astype(np.float64)).astype(np.float32)
             whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
-            assert group.bias is not None
-            stored = self.graph.add_constant(tensor(whole), f"{group.bias.name}_quantized")
-            scales = self.graph.add_constant(tensor(steps), f"{group.bias.name}_scale")
-            zeros = self.graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{group.bias.name}_zero_point")
-            made = Node("DequantizeLinear", [stored, scales, zeros], {"axis": 0}, name=f"{stored.name}/dequantize")
-            made.output.name = f"{group.bias.name}_dequantized"
+            name = group.bias.name if group.bias is not None else f"{group.name}_bias"
+            held = self.graph.add_constant(tensor(whole), f"{name}_quantized")
+            scales = self.graph.add_constant(tensor(steps), f"{name}_scale")
+            zeros = self.graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{name}_zero_point")
+            made = Node("DequantizeLinear", [held, scales, zeros], {"axis": 0}, name=f"{held.name}/dequantize")
+            made.output.name = f"{name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, steps.shape)
             self.graph.insert_before(node, made)
-            old = node.inputs[2]
-            node.set_input(2, made.output)
+            old = node.input(2)
+            node.resize_inputs((*node.inputs[:2], made.output))
             self._forget(old)
 
     def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
-from qcompiler.ir import Model, Node, QuantSpec, Value
+import numpy as np
 
-__all__ = ["DYNAMIC", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "Target"]
+from qcompiler.ir import Model, Node, QuantSpec, Value, quantize_weight
+
+__all__ = ["DYNAMIC", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "StoredWeight", "Target"]
+
+Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 STATIC, DYNAMIC, WEIGHTS = "static", "dynamic", "weights"
 """Kinds of :class:`Form`: activations quantized by calibrated ranges, by ranges found in every run, or not at all."""
@@ -34,19 +38,40 @@ class Group:
     requantizes: bool
 
 
+@dataclass(frozen=True, eq=False)
+class StoredWeight:
+    """Integers that a pass chose for a weight instead of the nearest ones.
+
+    ``levels`` have the weight's shape, ``scale`` (float32) and ``zero_point`` are [channels] or, in blocks, as
+    :func:`qcompiler.ir.quantize_weight` gives them. ``bias`` (float32 [channels]) stands for the group's own.
+    """
+
+    levels: Array
+    scale: Array
+    zero_point: Array
+    bias: Array | None = None
+
+
 @dataclass(frozen=True)
 class Form:
     """One way in which a group may be quantized.
 
     ``kind`` is ``static``, ``dynamic`` or ``weights``, ``weight`` how its weights are stored. ``portable`` asks for
     operators of the standard alone. ``integer_products`` lets a weight-only product round its activations to 8 bits,
-    row by row, where the runtime can multiply faster so.
+    row by row, where the runtime can multiply faster so. ``stored`` are the integers; None: the nearest ones.
     """
 
     kind: str
     weight: QuantSpec
     portable: bool = False
     integer_products: bool = False
+    stored: StoredWeight | None = None
+
+    def levels(self, array: Array) -> tuple[Array, Array, Array]:
+        """Levels, scale and zero point of ``array``, the weights in float32."""
+        if self.stored is not None:
+            return self.stored.levels, self.stored.scale, self.stored.zero_point
+        return quantize_weight(array, self.weight, search=self.kind == WEIGHTS)
 
 
 Plan: TypeAlias = "Mapping[Group, Form]"

@@ -8,7 +8,7 @@ import numpy as np
 
 from qcompiler.dtypes import DType, pack
 from qcompiler.errors import LoweringError
-from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, quantize_weight, tensor
+from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, tensor
 from qcompiler.lower.replacing import forget, put_instead
 from qcompiler.lower.target import WEIGHTS, Form, Group, Plan
 from qcompiler.onnx_io import upgrade_opset
@@ -115,7 +115,7 @@ def _rows(graph: Graph, group: Group, form: Form, anchor: Node) -> Node:
 
 def _quantized(group: Group, form: Form) -> tuple[Array, Array, Array]:
     assert group.weight is not None and group.weight.constant is not None
-    return quantize_weight(np.asarray(group.weight.constant.numpy(), np.float32), form.weight, search=True)
+    return form.levels(np.asarray(group.weight.constant.numpy(), np.float32))
 
 
 def _packed(levels: Array, bits: int) -> Array:

@@ -1,7 +1,7 @@
 """Choosing between variants by measurement: quality on data, latency on the machine."""
 
 from qcompiler.search.candidate import Candidate, Choice, Limits
-from qcompiler.search.choose import choose
+from qcompiler.search.choose import choose, sensitivities
 from qcompiler.search.latency import Timing, interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
@@ -20,4 +20,5 @@ __all__ = [
     "find_metric",
     "interleaved",
     "profile_groups",
+    "sensitivities",
 ]

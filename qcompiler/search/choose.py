@@ -23,7 +23,7 @@ from qcompiler.search.latency import interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Quality
 
-__all__ = ["choose"]
+__all__ = ["choose", "sensitivities"]
 
 _KEPT_OUTPUTS = 256 << 20  # bytes of the float model's outputs that are kept rather than computed again
 _PROBES = 8  # samples on which single groups are judged
@@ -56,6 +56,22 @@ def choose(
     return _Chooser(model, forms, target, probes, limits, threads, time.perf_counter() + budget, progress).run()
 
 
+def sensitivities(
+    model: Model,
+    forms: Mapping[Group, Sequence[Form]],
+    target: Target,
+    probes: Dataset,
+    *,
+    threads: int = 1,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Choice:
+    """A choice of nothing: its ``sensitivity`` is each group's over all of ``probes``, its ``reasons`` where one fails."""
+    chooser = _Chooser(model, forms, target, probes, Limits(-math.inf, 0.0), threads, math.inf, progress)
+    chooser.sensitivity_probes = len(probes)
+    chooser.judge_alone()
+    return chooser.choice
+
+
 class _Chooser:
     def __init__(
         self,
@@ -77,6 +93,7 @@ class _Chooser:
         self.kept: list[Mapping[str, Any]] | None = _remembered(self.source, probes)
         self.first = next(iter(probes))
         self.choice = Choice(None, "")
+        self.sensitivity_probes = _PROBES
 
     def run(self) -> Choice:
         if not self.forms:
@@ -106,7 +123,7 @@ class _Chooser:
 
     def _smallest(self) -> Candidate | None:
         """The candidate with the most groups that keeps the accuracy: without the most sensitive, as few as can be."""
-        order = sorted(self.forms, key=self._sensitivities().__getitem__)
+        order = sorted(self.forms, key=self.judge_alone().__getitem__)
         size, last_bad, best = 1, 0, None
         while best is None and size < len(order) and not self._late():
             candidate = self._without(order, size)
@@ -160,7 +177,7 @@ class _Chooser:
 
     def _joined(self, gains: Mapping[Group, float]) -> Candidate | None:
         """Groups join, many at once where all fit, as long as the whole keeps the accuracy."""
-        sensitivity = self._sensitivities()
+        sensitivity = self.judge_alone()
         noise = {
             group: 10 ** (-decibels / 10) if decibels < math.inf else 1e-30 for group, decibels in sensitivity.items()
         }
@@ -239,10 +256,10 @@ class _Chooser:
 
     # Measuring
 
-    def _sensitivities(self) -> dict[Group, float]:
+    def judge_alone(self) -> dict[Group, float]:
         """The decibels that each group leaves at the outputs when it alone is quantized; -inf where it does not run."""
         found = self.choice.sensitivity
-        few = self.trials[:_PROBES] if len(self.trials) <= _PROBES else self.trials[:: len(self.trials) // _PROBES]
+        few = self.trials[:: max(1, len(self.trials) // self.sensitivity_probes)]
         for i, (group, forms) in enumerate(self.forms.items()):
             if group in found:
                 continue

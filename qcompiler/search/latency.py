@@ -12,6 +12,8 @@ from qcompiler.runtime import Session
 
 __all__ = ["Timing", "interleaved"]
 
+_TICK = 1e-7  # seconds below which a clock cannot tell; some say now and then that no time has passed at all
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -49,5 +51,5 @@ def interleaved(
         for call, times in zip(calls, taken, strict=True):
             start = clock()
             call()
-            times.append(clock() - start)
+            times.append(max(clock() - start, _TICK))
     return [Timing(min(times) * 1e3, statistics.median(times) * 1e3, len(times)) for times in taken]

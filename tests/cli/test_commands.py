@@ -56,6 +56,7 @@ def test_json_is_one_document(command: Any, folder: Path) -> None:
         ("inspect", "model.onnx", "--json"),
         ("diff", "model.onnx", "build", "--data", "data.npz", "--json"),
         ("bench", "model.onnx", "build", "--runs", "5", "--json"),
+        ("sensitivity", "model.onnx", "--data", "data.npz", "--samples", "8", "--json"),
         ("passes", "--json"),
         ("targets", "--json"),
         ("recipes", "--json"),
@@ -112,7 +113,9 @@ def test_exclude_keeps_a_node_in_float(command: Any, folder: Path) -> None:
     assert "excluded" in conv["reason"]
 
 
-@pytest.mark.parametrize("name", ["compile", "inspect", "diff", "bench", "run", "passes", "targets", "recipes"])
+@pytest.mark.parametrize(
+    "name", ["compile", "inspect", "diff", "bench", "sensitivity", "run", "passes", "targets", "recipes"]
+)
 def test_help_has_an_example(command: Any, folder: Path, name: str) -> None:
     done = command(name, "--help", cwd=folder)
     assert done.status == 0

@@ -1,0 +1,102 @@
+"""What quantizing each group alone would cost and gain, without compiling anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from qcompiler.compiler.assess import form_name
+from qcompiler.compiler.catalog import find_recipe, find_target, passes
+from qcompiler.compiler.compilation import exclusions, input_specs, name_all
+from qcompiler.data import open_dataset, split
+from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.onnx_io import infer_types, load, upgrade_opset
+from qcompiler.pipeline import PassContext, Pipeline, with_settings
+from qcompiler.search import profile_groups, sensitivities
+
+__all__ = ["Sensitivity", "sensitivity"]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """One group of nodes, or a node that cannot be quantized.
+
+    ``sqnr_db`` is the worst output's when this group alone is quantized as ``form`` says; None where it does not run,
+    for ``reason``. ``float_us`` and ``quantized_us`` are its time in place, with nothing and with everything quantized.
+    """
+
+    node: str
+    op: str
+    form: str
+    sqnr_db: float | None
+    float_us: float | None
+    quantized_us: float | None
+    reason: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def sensitivity(
+    source: Any,
+    data: Any,
+    *,
+    target: str = "ort-cpu",
+    recipe: str | Path = "int8",
+    samples: int | None = None,
+    batch_size: int | None = None,
+    settings: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    threads: int = 1,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Sensitivity]:
+    """Each group of ``source`` that ``recipe`` would offer, the most sensitive first; then what cannot be quantized.
+
+    Even samples calibrate, odd ones score. Arguments are those of :func:`qcompiler.compile`. Raises what it raises.
+    """
+    found_target = find_target(target)
+    chosen = find_recipe(recipe)
+    chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
+    if all(item.lossless for item in chosen.passes):
+        raise UsageError(f"recipe '{chosen.name}' quantizes nothing", hint="give --recipe int8 or another")
+    progress("reading the model")
+    model = load(source)
+    dataset = open_dataset(data, input_specs(model), limit=samples, batch_size=batch_size, seed=seed)
+    calibration, scoring = split(dataset)
+    upgrade_opset(model)
+    infer_types(model)
+    name_all(model)
+    context = PassContext(data=calibration, target=found_target, seed=seed, threads=threads)
+    context.samples = [dataset.sample(0)]
+    model, _ = Pipeline(chosen.passes).run(model, context, progress)
+    forms = context.facts.get("forms", {})
+    choice = sensitivities(model, forms, found_target, scoring, threads=threads, progress=progress)
+    first = scoring.sample(0)
+    floats, _ = profile_groups(model, list(forms), first, threads=threads)
+    try:
+        lowered = found_target.lower(model, {group: offered[0] for group, offered in forms.items()})
+        quantized, _ = profile_groups(lowered, list(forms), first, threads=threads)
+    except QCompilerError:  # one of them is refused: the others have their errors all the same
+        quantized = {}
+    rows = [
+        Sensitivity(
+            group.name,
+            group.anchor.op_type,
+            form_name(offered[0]),
+            None if choice.reasons.get(group) else choice.sensitivity[group],
+            floats[group][1] if group in floats else None,
+            quantized[group][1] if group in quantized else None,
+            choice.reasons.get(group, ""),
+        )
+        for group, offered in forms.items()
+    ]
+    rows.sort(key=lambda row: -float("inf") if row.sqnr_db is None else row.sqnr_db)
+    refused = context.facts.get("refused", {})
+    return rows + [
+        Sensitivity(node.name or node.output.name, node.op_type, "float", None, None, None, reason)
+        for node, reason in refused.items()
+    ]
