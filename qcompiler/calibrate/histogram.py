@@ -52,7 +52,8 @@ class RangeStatistics:
         if flat.size:
             self.minimum = min(self.minimum, float(flat.min()))
             self.maximum = max(self.maximum, float(flat.max()))
-        self._add(np.flatnonzero(seen).astype(np.uint16), seen[seen > 0].astype(np.int64))
+        codes = np.flatnonzero(seen)
+        self._add(codes.astype(np.uint16), seen[codes].astype(np.int64))
 
     def merge(self, other: RangeStatistics) -> None:
         """Add what another worker counted."""
@@ -60,7 +61,7 @@ class RangeStatistics:
         self.maximum = max(self.maximum, other.maximum)
         self.count += other.count
         self.odd += other.odd
-        self._add(other.codes, other.counts)
+        self._add(other.codes, other.counts.copy())
 
     def minmax(self) -> tuple[float, float]:
         """The extremes; (0, 0) when nothing finite was seen."""
@@ -111,6 +112,10 @@ class RangeStatistics:
     def _add(self, codes: Array, counts: Array) -> None:
         if not self.codes.size:
             self.codes, self.counts = codes, counts
+            return
+        places = np.searchsorted(self.codes, codes).clip(max=self.codes.size - 1)
+        if (self.codes[places] == codes).all():  # nearly always, once some samples have been seen
+            self.counts[places] += counts
             return
         merged = np.union1d(self.codes, codes)
         total = np.zeros(merged.size, np.int64)

@@ -27,12 +27,14 @@ _LARGEST = 8192  # inner size beyond which a layer is left out
 class Moments:
     """Sums over the vectors x that a layer multiplies: ``second`` x x^T, ``first`` x, and how many, ``count``.
 
-    float64 [groups, inner, inner] and [groups, inner]. For a convolution x is a patch, channel by channel, and there
-    is one matrix for each of its groups; for a matrix product x is a row, and there is one.
+    float64 [groups, inner, inner] and [groups, inner]; ``largest`` are magnitudes, [groups, inner]. For a convolution
+    x is a patch, channel by channel, and there is one matrix for each of its groups; for a matrix product x is a row,
+    and there is one.
     """
 
     second: Array
     first: Array
+    largest: Array
     count: int = 0
 
 
@@ -59,7 +61,7 @@ def second_moments(
     found: dict[Node, Moments] = {}
     done = 0
     for part in _parts(list(keys)):
-        sums = {key: Moments(np.zeros((key[1], key[2], key[2])), np.zeros((key[1], key[2]))) for key in part}
+        sums = {key: _nothing(key[1], key[2]) for key in part}
         exposed, names = with_outputs(model, list(dict.fromkeys(key[0] for key in part)))
         session = open_session(exposed, threads=threads)
         fed = {spec.name for spec in session.inputs}
@@ -81,6 +83,10 @@ def second_moments(
             raise CalibrationError(f"no sample runs: {reason}" if reason else "there are no samples")
         found |= {node: sums[key] for key in part for node in keys[key]}
     return found
+
+
+def _nothing(groups: int, inner: int) -> Moments:
+    return Moments(np.zeros((groups, inner, inner)), np.zeros((groups, inner)), np.zeros((groups, inner)))
 
 
 def _key(node: Node) -> tuple[Any, ...] | None:
@@ -150,4 +156,5 @@ def _add(moments: Moments, vectors: Array) -> None:
     vectors = vectors if usable.all() else vectors[:, usable]
     moments.second += np.matmul(vectors.transpose(0, 2, 1), vectors)
     moments.first += vectors.sum(axis=1, dtype=np.float64)
+    moments.largest = np.maximum(moments.largest, np.abs(vectors).max(axis=1, initial=0.0))
     moments.count += vectors.shape[1]

@@ -28,6 +28,7 @@ __all__ = ["compile"]
 @click.option("--min-sqnr", type=float, metavar="DB", help="How close the outputs have to stay, in decibels.")
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
+@click.option("--for-cpu", metavar="KIND", help="avx2, avx512, vnni, amx or arm64 [default: this processor].")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
@@ -50,6 +51,7 @@ def compile(
     min_sqnr: float | None,
     min_speedup: float | None,
     budget: float | None,
+    for_cpu: str | None,
     strict: bool,
     settings: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -79,6 +81,7 @@ def compile(
             min_sqnr=min_sqnr,
             min_speedup=min_speedup,
             budget=budget,
+            for_cpu=for_cpu,
             strict=strict,
             settings=settings,
             exclude=exclude,

@@ -19,6 +19,7 @@ from qcompiler.compiler.job import Job
 from qcompiler.data import InputSpec, open_dataset, split
 from qcompiler.errors import DataError, GateError, LoweringError, PassError, UsageError
 from qcompiler.ir import Model, TensorType, clone_model
+from qcompiler.lower import SATURATES, OrtCpu, Target, products_saturate
 from qcompiler.onnx_io import (
     check_replaceable,
     infer_types,
@@ -103,6 +104,7 @@ def compile(
     seed: int = 0,
     explain: bool = True,
     budget: float | None = None,
+    for_cpu: str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
@@ -112,7 +114,8 @@ def compile(
     odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
     ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
     smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
-    seconds the choice of what to quantize may look for something better; None for as long as it takes.
+    seconds the choice of what to quantize may look for something better; None for as long as it takes. ``for_cpu`` is
+    the processor that the result is for, by its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one.
     ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.
@@ -120,7 +123,7 @@ def compile(
     GateError.
     """
     started = time.perf_counter()
-    chosen_target = find_target(target)
+    chosen_target = _for_cpu(find_target(target), for_cpu)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
@@ -156,6 +159,8 @@ def compile(
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
     )  # fmt: skip
     context.trace.explain, context.watch_fusions = explain, True
+    if for_cpu is not None and SATURATES[for_cpu] != products_saturate():
+        context.warn(f"times were measured here, not on {for_cpu}, so what pays there may be something else")
     if not real:
         what = "what quantizing costs was not judged" if lossy else "nothing was quantized"
         context.warn(f"without --data {what}, and numbers were compared on random inputs only")
@@ -190,6 +195,17 @@ def compile(
             gate = failed[0]
             raise GateError(f"gate {gate['name']} was not met: {gate['value']} against a limit of {gate['limit']}")
     return result
+
+
+def _for_cpu(target: Target, name: str | None) -> Target:
+    """``target`` for the processors called ``name``. Raises UsageError for a name or target without such a choice."""
+    if name is None:
+        return target
+    if name not in SATURATES:
+        raise UsageError(f"there is no processor '{name}'", hint=f"there are: {', '.join(SATURATES)}")
+    if not isinstance(target, OrtCpu):
+        raise UsageError(f"target '{target.name}' is not for processors of several kinds", hint="leave out --for-cpu")
+    return replace(target, saturates=SATURATES[name])
 
 
 def input_specs(model: Model) -> list[InputSpec]:

@@ -1,11 +1,13 @@
 """From the IR to what a target runs: legality, Q/DQ rules, emission."""
 
-from qcompiler.lower.onnxruntime import INTEGER_OPS, OptimizedNode, OrtCpu, optimized_nodes
+from qcompiler.lower.onnxruntime import INTEGER_OPS, SATURATES, OptimizedNode, OrtCpu, optimized_nodes
+from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan, StoredWeight, Target
 
 __all__ = [
     "DYNAMIC",
     "INTEGER_OPS",
+    "SATURATES",
     "STATIC",
     "WEIGHTS",
     "Form",
@@ -16,4 +18,5 @@ __all__ = [
     "StoredWeight",
     "Target",
     "optimized_nodes",
+    "products_saturate",
 ]

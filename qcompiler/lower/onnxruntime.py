@@ -20,7 +20,7 @@ from qcompiler.lower.qdq import insert_qdq
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
 
-__all__ = ["INTEGER_OPS", "OptimizedNode", "OrtCpu", "optimized_nodes"]
+__all__ = ["INTEGER_OPS", "SATURATES", "OptimizedNode", "OrtCpu", "optimized_nodes"]
 
 INTEGER_OPS = frozenset(
     {
@@ -36,6 +36,9 @@ INTEGER_OPS = frozenset(
     }
 )
 """What a quantized group looks like once onnxruntime has fused it."""
+
+SATURATES = {"avx2": True, "avx512": True, "vnni": False, "amx": False, "arm64": False}
+"""Processors by their 8-bit instructions, and whether their products of uint8 and int8 saturate in onnxruntime."""
 
 _OWN = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
 

@@ -65,7 +65,7 @@ def sensitivities(
     threads: int = 1,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
-    """A choice of nothing: its ``sensitivity`` is each group's over all of ``probes``, its ``reasons`` where one fails."""
+    """A choice of nothing: its ``sensitivity`` is each group's over ``probes``, its ``reasons`` where one fails."""
     chooser = _Chooser(model, forms, target, probes, Limits(-math.inf, 0.0), threads, math.inf, progress)
     chooser.sensitivity_probes = len(probes)
     chooser.judge_alone()
