@@ -32,9 +32,11 @@ def collect(
 
     ``progress`` is told how many samples are done. Raises CalibrationError when no sample runs.
     """
-    exposed, names = with_outputs(model, values)
+    derived = _derived(values)
+    watched = [value for value in values if value not in derived]
+    exposed, names = with_outputs(model, watched)
     session = open_session(exposed, threads=threads)
-    found = {value: RangeStatistics() for value in values}
+    found = {value: RangeStatistics() for value in watched}
     wanted = list(dict.fromkeys(names.values()))
     fed = {spec.name for spec in session.inputs}
     inner = [name for name in wanted if name not in fed]
@@ -57,6 +59,28 @@ def collect(
         progress(done)
     if not done:
         raise CalibrationError(f"none of {failures} samples runs: {reason}" if failures else "there are no samples")
+    for value, parts in derived.items():
+        found[value] = RangeStatistics()
+        for part in parts:
+            found[value].merge(found[part])
+    return {value: found[value] for value in values}
+
+
+def _derived(values: Sequence[Value]) -> dict[Value, list[Value]]:
+    """Those of ``values`` that hold the elements of others among them and no more, with those, in an order that works.
+
+    What only moves or joins elements need not be counted again.
+    """
+    known = set(values)
+    found: dict[Value, list[Value]] = {}
+    producers = {value.producer for value in values if value.producer is not None}
+    for node in sorted(producers, key=lambda node: node.order):
+        parts = list(node.inputs) if node.is_op("Concat") else [node.input(0)]
+        moves = node.is_op("Concat", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity")
+        if moves and not node.domain and node.output in known:
+            there = [part for part in parts if part is not None and part in known]
+            if len(there) == len(parts):
+                found[node.output] = there
     return found
 
 

@@ -61,3 +61,22 @@ def test_a_sample_that_fails_is_passed_over_and_all_failing_is_an_error(model: M
         collect(model, values(model), [bad, bad])
     with pytest.raises(CalibrationError, match="no samples"):
         collect(model, values(model), [])
+
+
+def test_what_only_moves_or_joins_elements_is_counted_from_its_parts() -> None:
+    """The same statistics to the last count as if each tensor had been looked at itself."""
+    proto = parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[1,4,6] x) => (float[1,6,8] y)'
+        " { a = Relu(x) b = Neg(x) c = Concat<axis=1>(a, b, a) d = Transpose<perm=[0,2,1]>(c) y = Sigmoid(d) }"
+    )
+    model = load(proto)
+    nodes = {node.output.name: node.output for node in model.graph}
+    samples = [{"x": np.random.default_rng(i).normal(size=(1, 4, 6)).astype(np.float32)} for i in range(5)]
+    together = collect(model, [nodes[name] for name in "abcd"], samples)
+    assert [value.name for value in together] == list("abcd")
+    for name in "cd":
+        alone = collect(model, [nodes[name]], samples)[nodes[name]]
+        shared = together[nodes[name]]
+        assert (shared.count, shared.minimum, shared.maximum) == (alone.count, alone.minimum, alone.maximum)
+        assert shared.codes.tolist() == alone.codes.tolist()
+        assert shared.counts.tolist() == alone.counts.tolist()
