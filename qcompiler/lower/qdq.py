@@ -15,10 +15,10 @@ from qcompiler.ir import (
     Quantization,
     TensorType,
     Value,
-    affine_parameters,
     quantize,
     tensor,
 )
+from qcompiler.lower.replacing import forget
 from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
 
@@ -157,25 +157,19 @@ class _Emitter:
         if group.weight is None or group.weight.constant is None:
             return
         node = self._twin(group.anchor)
-        spec = self.target.weight_spec(group.weight_axis)
+        form = self.plan[group]
         array = np.asarray(group.weight.constant.numpy(), np.float32)
-        rest = tuple(axis for axis in range(array.ndim) if axis != group.weight_axis % array.ndim)
-        widest = np.abs(array).max(axis=rest)
-        scale, zero = affine_parameters(-widest, widest, spec)
+        levels, scale, zero = form.levels(array)
         data_scale = np.float32(quant[group.data[0]].scale)
-        stored = self.plan[group].stored
         bias = None if group.bias is None or group.bias.constant is None else group.bias.constant.numpy()
-        if stored is not None:
-            scale, zero = stored.scale, stored.zero_point
-            bias = bias if stored.bias is None else stored.bias
+        if form.stored is not None and form.stored.bias is not None:
+            bias = form.stored.bias
         if bias is not None:
             bias = np.asarray(bias, np.float32).reshape(-1)
             # A channel of tiny weights under a large bias: a wider scale loses nothing that the bias would not drown.
             wider = np.maximum(scale, np.abs(bias) / (data_scale * np.float32(_BIAS_LIMIT))).astype(np.float32)
-            if stored is not None and (wider != scale).any():
-                stored = None  # the integers that were chosen belong to the narrower scale
-            scale = wider
-        levels = quantize(array, scale, zero, spec) if stored is None else stored.levels
+            if (wider != scale).any():  # integers that were chosen belong to the narrower one
+                scale, levels = wider, quantize(array, wider, zero, form.weight)
         key = (group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in self.weights:
             held = self.graph.add_constant(tensor(levels), f"{group.weight.name}_quantized")
@@ -195,7 +189,7 @@ class _Emitter:
             self.graph.move_before(node, maker)
         old = node.inputs[1]
         node.set_input(1, self.weights[key])
-        self._forget(old)
+        forget(self.graph, old)
         if bias is not None:
             steps = (np.float64(data_scale) * scale.astype(np.float64)).astype(np.float32)
             whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
@@ -209,7 +203,7 @@ class _Emitter:
             self.graph.insert_before(node, made)
             old = node.input(2)
             node.resize_inputs((*node.inputs[:2], made.output))
-            self._forget(old)
+            forget(self.graph, old)
 
     def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:
         key = (quant.scale.tobytes(), quant.zero_point.tobytes())
@@ -219,11 +213,6 @@ class _Emitter:
                 self.graph.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
             )
         return self.parameters[key]
-
-    def _forget(self, value: Value | None) -> None:
-        """Drop a float weight that nobody reads any more."""
-        if value is not None and not value.uses and value.graph is self.graph and not value.is_input:
-            self.graph.remove_constant(value)
 
 
 class _Ranges(dict[Value, Quantization]):

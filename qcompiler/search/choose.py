@@ -114,9 +114,6 @@ class _Chooser:
             best.kept = True
             of = f"{len(best.plan)} of {len(self.forms)}"
             self.choice.reason = f"{of} groups are quantized, {best.speedup:.2f} x the float model's speed"
-        for group in self.forms:
-            if best is None or group not in best.plan:
-                self.choice.reasons.setdefault(group, "")
         return self.choice
 
     # Size is the goal
@@ -222,8 +219,7 @@ class _Chooser:
     def _most_gaining(self, best: Candidate, gains: Mapping[Group, float]) -> Candidate:
         """``best``, or the fastest model with only those of its groups that gain most: others may cost at borders."""
         order = sorted(best.plan, key=lambda group: -gains[group])
-        for share in _SHARES:
-            count = round(len(order) * share)
+        for count in dict.fromkeys(round(len(order) * share) for share in _SHARES):
             if not 0 < count < len(order) or self._late():
                 continue
             candidate = self._measure(

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
-from onnx import parser
 
 from qcompiler.calibrate import second_moments
 from qcompiler.errors import CalibrationError
-from qcompiler.ir import Model
-from qcompiler.onnx_io import infer_types, load, open_session
-
-
-def model_of(text: str, w: tuple[int, ...]) -> Model:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
-    array = np.random.default_rng(3).standard_normal(w).astype(np.float32)
-    proto.graph.initializer.append(onnx.numpy_helper.from_array(array, "w"))
-    made = load(proto)
-    infer_types(made)
-    return made
-
+from qcompiler.onnx_io import open_session
+from tests.lower.models import model_of
 
 CASES = {
     "plain": ("g (float[2,4,7,8] x) => (float[2,6,a,b] y) { y = Conv(x, w) }", (6, 4, 3, 2), 1),

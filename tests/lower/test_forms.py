@@ -7,25 +7,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import parser
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, QuantSpec, quantize_weight, verify
 from qcompiler.lower import DYNAMIC, WEIGHTS, Form, OrtCpu, StoredWeight
-from qcompiler.onnx_io import infer_types, load, open_session, to_proto
+from qcompiler.onnx_io import open_session, to_proto
+from tests.lower.models import model_of
 
 TARGET = OrtCpu()
-
-
-def model_of(text: str, opset: int = 17, **weights: tuple[int, ...]) -> Model:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
-    random = np.random.default_rng(3)
-    for name, shape in weights.items():
-        array = (random.standard_normal(shape) * 0.3).astype(np.float32)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    made = load(proto)
-    infer_types(made)
-    return made
 
 
 def lowered(model: Model, form: Any) -> Model:

@@ -9,28 +9,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import parser
 
 from qcompiler.calibrate import collect
 from qcompiler.ir import Model, Quantization, affine_parameters, format_graph, tensor, verify
 from qcompiler.lower import STATIC, Form, Group, OrtCpu, optimized_nodes
-from qcompiler.onnx_io import infer_types, load, open_session, save, to_proto
+from qcompiler.onnx_io import load, open_session, save, to_proto
 from qcompiler.search import Quality
+from tests.lower.models import model_of
 
 TARGET = OrtCpu()
 RANDOM = np.random.default_rng(0)
-
-
-def model_of(text: str, opset: int = 17, **weights: tuple[int, ...]) -> Model:
-    proto = parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
-    del proto.graph.initializer[:]
-    random = np.random.default_rng(3)
-    for name, shape in weights.items():
-        array = (random.standard_normal(shape) * 0.3).astype(np.float32)
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    made = load(proto)
-    infer_types(made)
-    return made
 
 
 def static(target: OrtCpu, group: Group) -> Form:
