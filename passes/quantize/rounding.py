@@ -9,7 +9,7 @@ import numpy as np
 
 from qcompiler.calibrate import Moments, second_moments
 from qcompiler.ir import Model, QuantSpec, integer_range, quantize_weight
-from qcompiler.lower import DYNAMIC, STATIC, Form, Group, StoredWeight
+from qcompiler.lower import DYNAMIC, HALVES, STATIC, Form, Group, StoredWeight
 from qcompiler.passes.quantize.least_squares import compensated, damped, descended, output_error
 from qcompiler.pipeline import Pass, PassContext
 
@@ -106,6 +106,8 @@ def _round_all(item: Pass, model: Model, context: PassContext, descend: int) -> 
         second = damped(moments.second)
         made: dict[QuantSpec, StoredWeight | None] = {}  # static and dynamic forms mostly store the same
         for index, form in enumerate(forms):
+            if form.weight.dtype in HALVES:
+                continue
             if form.weight not in made:
                 made[form.weight] = _rounded(_Matrix(group, form.weight), form, second, descend)
             stored = made[form.weight]

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
-from qcompiler.calibrate import RangeStatistics, collect
-from qcompiler.errors import PassError, UsageError
-from qcompiler.ir import Model, Quantization, QuantSpec, affine_parameters
-from qcompiler.lower import STATIC, Form, Target
+from qcompiler.calibrate import RangeStatistics, collect, least_effect
+from qcompiler.data import Dataset
+from qcompiler.dtypes import DType
+from qcompiler.errors import PassError, QCompilerError, UsageError
+from qcompiler.ir import Model, Quantization, QuantSpec, Value, affine_parameters
+from qcompiler.lower import STATIC, Form, Plan, Target
+from qcompiler.onnx_io import open_session
 from qcompiler.passes.quantize.offers import candidates, offer
 from qcompiler.pipeline import Pass, PassContext
+from qcompiler.runtime import Session
 
 __all__ = ["QuantizeStatic"]
 
-_METHODS = ("minmax", "percentile", "mse")
+_METHODS = ("minmax", "average", "percentile", "entropy", "mse", "effect", "best")
+_SAMPLES = 32  # on which "best" judges whole models
+_TRIED = ("mse", "minmax", "percentile", "entropy")  # by "effect" and "best"; of equals the first is taken
+_TYPES = {"uint8": DType.UINT8, "int8": DType.INT8, "uint16": DType.UINT16, "int16": DType.INT16}
 
 
 @dataclass(frozen=True)
 class QuantizeStatic(Pass):
     """Decide how activations are quantized; which groups really run in integers is decided by measurement afterwards.
 
-    ``ranges`` is ``minmax``, ``percentile`` (leaving out 100 - ``percentile`` percent at either end) or ``mse``
-    (least mean squared error of each tensor). ``exclude`` is a regular expression on node names and operator types.
+    ``ranges``: ``minmax``; ``average`` (of the samples' extremes); ``percentile`` (leaving out 100 - ``percentile``
+    percent at either end); ``entropy`` (least Kullback-Leibler divergence: Migacz, 2017); ``mse`` (least mean squared
+    error of each tensor: Choukroun et al., 2019); ``effect`` (that one of mse, minmax, percentile and entropy which
+    changes the output of the tensor's readers least); ``best`` (the one of these four with which the whole model in
+    integers stays nearest to the float one). ``activations`` is uint8, int8, uint16 or int16, empty for what
+    the target is fastest with; ``symmetric`` puts zero in the middle. ``exclude`` is a regular expression on node names
+    and operator types.
 
     scale = (high - low) / 255, zero point = round_half_even(-low / scale) (Jacob et al., 2018, equation 1).
     """
 
     ranges: str = "mse"
     percentile: float = 99.999
+    activations: str = ""
+    symmetric: bool = False
     exclude: str = ""
 
     lossless: ClassVar[bool] = False
@@ -41,6 +57,8 @@ class QuantizeStatic(Pass):
             raise ValueError(f"ranges cannot be '{self.ranges}'; it is one of {', '.join(_METHODS)}")
         if not 50.0 < self.percentile <= 100.0:
             raise ValueError(f"percentile has to be above 50 and at most 100, not {self.percentile:g}")
+        if self.activations and self.activations not in _TYPES:
+            raise ValueError(f"activations cannot be '{self.activations}'; they are one of {', '.join(_TYPES)}")
 
     def run(self, model: Model, context: PassContext) -> int:
         """Sets ``Value.quant`` on activations. Raises UsageError without data or target, CalibrationError."""
@@ -50,31 +68,112 @@ class QuantizeStatic(Pass):
             raise UsageError(f"pass '{self.name}' needs data", hint="give --data")
         refused = context.facts["refused"]
         values = target.observed(model, groups)
-        statistics = collect(model, values, context.data, threads=context.threads, progress=context.progress)
-        spec = target.activation_spec()
-        bad = {value for value, seen in statistics.items() if seen.odd or not seen.count}
-        for value, seen in statistics.items():
-            if value not in bad:
-                value.quant = self._quantization(seen, spec)
-        known = statistics.keys() - bad
-        unusable = {group for group in groups if not known.issuperset((*group.data, group.output))}
+        statistics = collect(
+            model, values, context.data, threads=context.threads, executor=context.executor, progress=context.progress
+        )
+        context.facts["statistics"] = statistics
+        usable = {value: seen for value, seen in statistics.items() if seen.count and not seen.odd}
+        unusable = {group for group in groups if not usable.keys() >= {*group.data, group.output}}
         for group in unusable:
-            refused[group.anchor] = "NaN or infinity was seen in its activations, or nothing at all"
+            refused[group.anchor] = _objection([statistics[value] for value in (*group.data, group.output)])
             context.warn(f"{group.name} stays float: {refused[group.anchor]}")
-        usable = [group for group in groups if group not in unusable]
-        offer(context, usable, lambda group: Form(STATIC, target.weight_spec(group.weight_axis)))
-        return len(values) - len(bad)
-
-    def _quantization(self, seen: RangeStatistics, spec: QuantSpec) -> Quantization:
-        if self.ranges == "minmax":
-            low, high = seen.minmax()
-        elif self.ranges == "percentile":
-            low, high = seen.percentile(self.percentile)
+        kept = [group for group in groups if group not in unusable]
+        spec = self._spec(target)
+        plan = {group: Form(STATIC, target.weight_spec(group.weight_axis)) for group in kept}
+        if self.ranges == "effect":
+            _set(self._by_effect(model, usable, spec, context))
+        elif self.ranges == "best" and plan:
+            _set(self._by_model(model, usable, spec, plan, context))
         else:
-            low, high = seen.least_error(spec)
+            method = "mse" if self.ranges == "best" else self.ranges
+            _set({value: self._quantization(method, seen, spec) for value, seen in usable.items()})
+        offer(context, kept, plan.__getitem__)
+        return len(usable)
+
+    def _spec(self, target: Target) -> QuantSpec:
+        usual = target.activation_spec()
+        dtype = _TYPES[self.activations] if self.activations else usual.dtype
+        return QuantSpec(dtype, symmetric=self.symmetric or usual.symmetric)
+
+    def _by_effect(
+        self, model: Model, statistics: Mapping[Value, RangeStatistics], spec: QuantSpec, context: PassContext
+    ) -> dict[Value, Quantization]:
+        tried: dict[Value, list[Quantization]] = {}
+        for value, seen in statistics.items():
+            made = [self._quantization(method, seen, spec) for method in _TRIED]
+            different = {(item.scale.tobytes(), item.zero_point.tobytes()): item for item in reversed(made)}
+            tried[value] = [item for item in made if item in different.values()]
+        assert context.data is not None
+        best = least_effect(model, tried, context.data, threads=context.threads, progress=context.progress)
+        return {value: best.get(value, items[0]) for value, items in tried.items()}
+
+    def _by_model(
+        self,
+        model: Model,
+        statistics: Mapping[Value, RangeStatistics],
+        spec: QuantSpec,
+        plan: Plan,
+        context: PassContext,
+    ) -> dict[Value, Quantization]:
+        """The parameters of the method with the least error at the model's outputs, each relative to its own power."""
+        data, target = context.data, context.target
+        assert data is not None
+        samples = data.subset(range(0, len(data), -(-len(data) // _SAMPLES)))
+        source = open_session(model, threads=context.threads)
+        best: dict[Value, Quantization] = {}
+        least = float("inf")
+        for method in _TRIED:
+            made = {value: self._quantization(method, seen, spec) for value, seen in statistics.items()}
+            _set(made)
+            try:
+                session = open_session(target.lower(model, plan), threads=context.threads)
+                error = _relative_error(source, session, samples)
+            except QCompilerError:  # a group that does not run: the choice finds out which
+                error = float("inf")
+            if error < least or not best:
+                best, least = made, error
+        return best
+
+    def _quantization(self, method: str, seen: RangeStatistics, spec: QuantSpec) -> Quantization:
+        if method == "percentile":
+            low, high = seen.percentile(self.percentile)
+        elif method in ("entropy", "mse"):
+            low, high = seen.entropy(spec) if method == "entropy" else seen.least_error(spec)
+        else:
+            low, high = seen.average() if method == "average" else seen.minmax()
         try:
             scale, zero = affine_parameters(low, high, spec)
         except ValueError as error:
             raise PassError(f"pass '{self.name}': {error}") from None
         bounds = np.asarray(low, np.float32), np.asarray(high, np.float32)
-        return Quantization(spec, scale, zero, *bounds, observed=seen.minmax(), source=self.ranges)
+        return Quantization(spec, scale, zero, *bounds, observed=seen.minmax(), source=method)
+
+
+def _objection(seen: list[RangeStatistics]) -> str:
+    """Why values with such statistics have no range."""
+    if any(item.odd for item in seen):
+        return "its activations hold NaN or infinity"
+    return "it never ran on the calibration data"
+
+
+def _set(made: Mapping[Value, Quantization]) -> None:
+    for value, quant in made.items():
+        value.quant = quant
+
+
+def _relative_error(source: Session, session: Session, samples: Dataset) -> float:
+    """Squared error over squared size of each float output, summed over outputs."""
+    errors: defaultdict[str, float] = defaultdict(float)
+    powers: defaultdict[str, float] = defaultdict(float)
+    for sample in samples:
+        try:
+            expected = source.run(sample)
+        except QCompilerError:
+            continue
+        found = session.run(sample)
+        for name, array in expected.items():
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == found[name].shape:
+                errors[name] += float(np.square(array.astype(np.float64) - found[name]).sum())
+                powers[name] += float(np.square(array.astype(np.float64)).sum())
+    total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
+    return total if np.isfinite(total) else float("inf")

@@ -1,4 +1,4 @@
-"""Weights stored in 8 or 4 bits and made float when they are used."""
+"""Weights stored in 2 to 16 bits and made float when they are used."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from qcompiler.pipeline import Pass, PassContext
 
 __all__ = ["QuantizeWeights"]
 
+_HALVES = {"float16": DType.FLOAT16, "bfloat16": DType.BFLOAT16}
+
 
 @dataclass(frozen=True)
 class QuantizeWeights(Pass):
     """Offer the weight-only form of products, convolutions and tables of embeddings.
 
-    ``bits`` is 8 or 4. Matrices and tables have one scale for each ``block`` of elements along the inner axis (16 or
+    ``bits`` is 8, 4 or 2, or 16 for floats in half the size: ``half`` says which, float16 or bfloat16, and nothing
+    else then matters but ``least`` and ``exclude``. Matrices and tables have one scale for each ``block`` of elements along the inner axis (16 or
     more, a power of two; 0: one for each output channel), convolutions one for each output channel. With ``symmetric``
     false each block of a matrix has a zero point too. ``portable`` writes nothing but DequantizeLinear of the standard
-    (operator set 21 for blocks and 4 bits) instead of onnxruntime's own operators. ``integer_products`` lets those
+    (operator set 21 for blocks and 4 bits, 25 for 2) instead of onnxruntime's own operators. ``integer_products`` lets those
     round activations to 8 bits where that is faster. Weights of fewer than ``least`` elements stay.
     ``exclude`` is a regular expression on node names and operator types.
     """
 
     bits: int = 8
+    half: str = "float16"
     block: int = 32
     symmetric: bool = True
     portable: bool = False
@@ -37,8 +41,10 @@ class QuantizeWeights(Pass):
     lossless: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if self.bits not in (4, 8):
-            raise ValueError(f"bits have to be 4 or 8, not {self.bits}")
+        if self.bits not in (2, 4, 8, 16):
+            raise ValueError(f"bits have to be 2, 4, 8 or 16, not {self.bits}")
+        if self.half not in _HALVES:
+            raise ValueError(f"half has to be float16 or bfloat16, not '{self.half}'")
         if self.block and (self.block < 16 or self.block & (self.block - 1)):
             raise ValueError(f"block has to be 0 or a power of two from 16 on, not {self.block}")
 
@@ -53,6 +59,8 @@ class QuantizeWeights(Pass):
         return offer(context, large, self._form)
 
     def _form(self, group: Group) -> Form:
+        if self.bits == 16:
+            return Form(WEIGHTS, QuantSpec(_HALVES[self.half]))
         blocks = self.block or None
         axis = group.weight_axis
         kind = group.anchor.op_type
@@ -63,6 +71,5 @@ class QuantizeWeights(Pass):
         elif blocks:
             axis = 1 - axis % 2
         signed = self.symmetric or kind in ("Gather", "Conv")
-        dtypes = {(8, True): DType.INT8, (8, False): DType.UINT8, (4, True): DType.INT4, (4, False): DType.UINT4}
-        spec = QuantSpec(dtypes[self.bits, signed], symmetric=signed, axis=axis, block=blocks)
+        spec = QuantSpec(DType[f"{'' if signed else 'U'}INT{self.bits}"], symmetric=signed, axis=axis, block=blocks)
         return Form(WEIGHTS, spec, self.portable, self.integer_products)

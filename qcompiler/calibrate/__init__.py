@@ -1,7 +1,19 @@
 """Statistics of inner tensors over calibration data, in bounded memory."""
 
-from qcompiler.calibrate.collect import collect, with_outputs
+from qcompiler.calibrate.collect import collect
+from qcompiler.calibrate.effect import least_effect
+from qcompiler.calibrate.exposing import reachable, with_outputs
 from qcompiler.calibrate.histogram import RangeStatistics
 from qcompiler.calibrate.moments import Moments, second_moments
+from qcompiler.calibrate.states import with_states
 
-__all__ = ["Moments", "RangeStatistics", "collect", "second_moments", "with_outputs"]
+__all__ = [
+    "Moments",
+    "RangeStatistics",
+    "collect",
+    "least_effect",
+    "reachable",
+    "second_moments",
+    "with_outputs",
+    "with_states",
+]

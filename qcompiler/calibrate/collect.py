@@ -7,17 +7,20 @@ run with its inner tensors, whatever the number of samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 
 import numpy as np
 
+from qcompiler.calibrate.counting import Counter, count_elsewhere, rows_of
+from qcompiler.calibrate.exposing import with_outputs
 from qcompiler.calibrate.histogram import RangeStatistics
 from qcompiler.data import InputSpec, Sample
 from qcompiler.errors import CalibrationError, QCompilerError
-from qcompiler.ir import Model, Value, clone_model
+from qcompiler.ir import Model, Value
 from qcompiler.onnx_io import open_session
 from qcompiler.runtime import Session
 
-__all__ = ["collect", "with_outputs"]
+__all__ = ["collect", "cut"]
 
 
 def collect(
@@ -26,44 +29,45 @@ def collect(
     samples: Iterable[Sample],
     *,
     threads: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> dict[Value, RangeStatistics]:
-    """Statistics of ``values``, float tensors of the main graph, over ``samples``.
+    """Statistics of ``values``, float tensors, over ``samples``: bit for bit the same for any batches, order, workers.
 
+    ``executor`` counts parts of the samples elsewhere; None counts here. What its workers lose is counted here.
     ``progress`` is told how many samples are done. Raises CalibrationError when no sample runs.
     """
     derived = _derived(values)
     watched = [value for value in values if value not in derived]
     exposed, names = with_outputs(model, watched)
     session = open_session(exposed, threads=threads)
-    found = {value: RangeStatistics() for value in watched}
-    wanted = list(dict.fromkeys(names.values()))
-    fed = {spec.name for spec in session.inputs}
-    inner = [name for name in wanted if name not in fed]
-    done, failures, reason = 0, 0, ""
+    counter = Counter(session, list(dict.fromkeys(names.values())))
+    parts = cut(session, samples)
+    if executor is None:
+        total = counter.nothing()
+        for part, by_row in parts:
+            total.merge(counter.count(part, by_row))
+            progress(total.done)
+    else:
+        total = count_elsewhere(exposed, counter, parts, executor, progress)
+    if not total.done:
+        failed = f"none of {total.failures} samples runs: {total.reason}"
+        raise CalibrationError(failed if total.failures else "there are no samples")
+    found = {value: total.statistics[names[value]] for value in watched}
+    for value, joined in derived.items():
+        found[value] = RangeStatistics()
+        for one in joined:
+            found[value].join(found[one])
+    return {value: found[value] for value in values}
+
+
+def cut(session: Session, samples: Iterable[Sample]) -> Iterator[tuple[list[Sample], bool]]:
+    """One sample at a time, and whether its rows are samples of their own."""
     batched, tried = _is_batched(session.inputs), False
     for sample in samples:
-        try:
-            if batched and not tried and len(next(iter(sample.values()))) > 1:
-                batched, tried = _splits(session, sample), True
-            for row in _rows(sample) if batched else (sample,):
-                outputs = session.run(row, inner)
-                for value, name in names.items():
-                    array = row.get(name) if name in fed else outputs[name]
-                    if array is not None:
-                        found[value].update(np.asarray(array))
-        except QCompilerError as error:
-            failures, reason = failures + 1, error.what
-            continue
-        done += 1
-        progress(done)
-    if not done:
-        raise CalibrationError(f"none of {failures} samples runs: {reason}" if failures else "there are no samples")
-    for value, parts in derived.items():
-        found[value] = RangeStatistics()
-        for part in parts:
-            found[value].merge(found[part])
-    return {value: found[value] for value in values}
+        if batched and not tried and len(next(iter(sample.values()))) > 1:
+            batched, tried = _splits(session, sample), True
+        yield [sample], batched
 
 
 def _derived(values: Sequence[Value]) -> dict[Value, list[Value]]:
@@ -78,7 +82,7 @@ def _derived(values: Sequence[Value]) -> dict[Value, list[Value]]:
         parts = list(node.inputs) if node.is_op("Concat") else [node.input(0)]
         moves = node.is_op("Concat", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Identity")
         if moves and not node.domain and node.output in known:
-            there = [part for part in parts if part is not None and part in known]
+            there = [part for part in parts if part is not None and part in known and part.home is node.graph]
             if len(there) == len(parts):
                 found[node.output] = there
     return found
@@ -92,7 +96,7 @@ def _is_batched(inputs: Sequence[InputSpec]) -> bool:
 
 def _splits(session: Session, sample: Sample) -> bool:
     """True when the rows of ``sample`` are samples of their own: one by one they give what they give together."""
-    rows = list(_rows(sample))
+    rows = list(rows_of(sample))
     if len(rows) == 1:
         return True
     try:
@@ -105,37 +109,3 @@ def _splits(session: Session, sample: Sample) -> bool:
         if not np.allclose(array[:1], first[name], rtol=1e-3, atol=1e-5, equal_nan=True):
             return False
     return True
-
-
-def _rows(sample: Sample) -> Iterator[Sample]:
-    """``sample`` in runs of one row, when its inputs agree on how many there are."""
-    counts = {len(array) for array in sample.values()}
-    if len(counts) != 1:
-        yield sample
-        return
-    for index in range(counts.pop()):
-        yield {name: array[index : index + 1] for name, array in sample.items()}
-
-
-def with_outputs(model: Model, values: Iterable[Value]) -> tuple[Model, dict[Value, str]]:
-    """A copy of ``model`` that also gives ``values`` as outputs, and the name under which each is found.
-
-    A graph input keeps its name and is not given again: whoever feeds it knows it.
-    """
-    mapping: dict[Value, Value] = {}
-    copy = clone_model(model, mapping)
-    taken = {value.name for graph in copy.graphs() for node in graph for value in node.outputs}
-    taken |= {value.name for value in (*copy.graph.inputs, *copy.graph.constants)}
-    names: dict[Value, str] = {}
-    seen: set[str] = {value.name for value in copy.graph.outputs}
-    for value in values:
-        twin = mapping[value]
-        if not twin.is_input and not twin.output_uses:
-            if not twin.name or twin.name in seen:
-                twin.name = f"observed_{len(names)}"
-                while twin.name in taken:
-                    twin.name += "_"
-            copy.graph.add_output(twin)
-        seen.add(twin.name)
-        names[value] = twin.name
-    return copy, names

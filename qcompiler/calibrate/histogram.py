@@ -7,11 +7,13 @@ depend on batches, on order, or on how the samples were split over workers.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from qcompiler.calibrate.divergence import least_divergent
 from qcompiler.ir import QuantSpec, affine_parameters, integer_range
 
 __all__ = ["RangeStatistics"]
@@ -19,6 +21,7 @@ __all__ = ["RangeStatistics"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _STEPS = 48  # candidates for a bound in the search for the least squared error
+_UNIT = 149  # binary places of the smallest float32
 _SMALLEST = 0.2  # of the observed bound, below which no clipping has ever paid
 
 
@@ -27,6 +30,8 @@ class RangeStatistics:
     """Counts by leading half (``codes`` ascending uint16, ``counts`` int64), and the exact extremes.
 
     ``count`` is the number of finite elements seen, ``odd`` that of NaN and infinities, which are left out.
+    ``low_sum`` and ``high_sum`` are sums over the ``samples`` of their extremes, in units of 2^-149, of which every
+    float32 is a whole number: they are exact, so that their order does not matter.
     """
 
     codes: Array = field(default_factory=lambda: np.zeros(0, np.uint16))
@@ -35,9 +40,12 @@ class RangeStatistics:
     maximum: float = float("-inf")
     count: int = 0
     odd: int = 0
+    low_sum: int = 0
+    high_sum: int = 0
+    samples: int = 0
 
     def update(self, array: Array) -> None:
-        """Count the elements of ``array``, of any shape and real element type."""
+        """Count the elements of ``array``, one sample of any shape and real element type."""
         flat = np.ascontiguousarray(array, dtype="<f4").reshape(-1)
         if not flat.size:
             return
@@ -50,13 +58,29 @@ class RangeStatistics:
         self.odd += special
         self.count += flat.size
         if flat.size:
-            self.minimum = min(self.minimum, float(flat.min()))
-            self.maximum = max(self.maximum, float(flat.max()))
+            low, high = float(flat.min()), float(flat.max())
+            self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+            self.low_sum += int(math.ldexp(low, _UNIT))
+            self.high_sum += int(math.ldexp(high, _UNIT))
+            self.samples += 1
         codes = np.flatnonzero(seen)
         self._add(codes.astype(np.uint16), seen[codes].astype(np.int64))
 
     def merge(self, other: RangeStatistics) -> None:
-        """Add what another worker counted."""
+        """Add what another worker counted of the same tensor."""
+        self._merge(other)
+        self.low_sum += other.low_sum
+        self.high_sum += other.high_sum
+        self.samples += other.samples
+
+    def join(self, part: RangeStatistics) -> None:
+        """Add what was counted of ``part`` of this tensor over the same samples."""
+        self._merge(part)
+        self.low_sum = min(self.low_sum, part.low_sum) if self.samples else part.low_sum
+        self.high_sum = max(self.high_sum, part.high_sum) if self.samples else part.high_sum
+        self.samples = max(self.samples, part.samples)
+
+    def _merge(self, other: RangeStatistics) -> None:
         self.minimum = min(self.minimum, other.minimum)
         self.maximum = max(self.maximum, other.maximum)
         self.count += other.count
@@ -66,6 +90,38 @@ class RangeStatistics:
     def minmax(self) -> tuple[float, float]:
         """The extremes; (0, 0) when nothing finite was seen."""
         return (self.minimum, self.maximum) if self.count else (0.0, 0.0)
+
+    def average(self) -> tuple[float, float]:
+        """Mean over the samples of their extremes: a moving average in which no sample comes first."""
+        if not self.samples:
+            return 0.0, 0.0
+        low, high = self.low_sum // self.samples, self.high_sum // self.samples
+        return math.ldexp(low, -_UNIT), math.ldexp(high, -_UNIT)
+
+    def entropy(self, spec: QuantSpec) -> tuple[float, float]:
+        """The range, clipped at one magnitude, whose integers are distributed most like the tensor.
+
+        See :func:`qcompiler.calibrate.divergence.least_divergent`. With more than 8 bits there is nothing to gain.
+        """
+        low, high = self.minmax()
+        if spec.dtype.bits > 8 or low == high:
+            return low, high
+        values, counts = self._sorted()
+        order = np.argsort(np.abs(values), kind="stable")
+        both_sides = low < 0 < high or spec.symmetric
+        bottom, top = integer_range(spec)
+        levels = (top - bottom + 1) // 2 if both_sides else top - bottom + 1
+        bound = least_divergent(np.abs(values)[order], counts[order], levels)
+        return max(low, -bound), min(high, bound)
+
+    def bars(self, count: int = 32) -> list[int]:
+        """Elements in each of ``count`` stretches of equal width from the minimum to the maximum, for a picture."""
+        if not self.count:
+            return [0] * count
+        values, counts = self._sorted()
+        width = self.maximum - self.minimum
+        places = ((values - self.minimum) / width * count).astype(int) if width > 0 else np.zeros(values.size, int)
+        return [int(number) for number in np.bincount(places.clip(0, count - 1), weights=counts, minlength=count)]
 
     def percentile(self, percent: float) -> tuple[float, float]:
         """The range that leaves out (100 - ``percent``) % of the elements at either end."""

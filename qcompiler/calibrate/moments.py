@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qcompiler.calibrate.collect import with_outputs
+from qcompiler.calibrate.exposing import with_outputs
 from qcompiler.data import Sample
 from qcompiler.errors import CalibrationError, QCompilerError
 from qcompiler.ir import Model, Node
@@ -130,12 +130,15 @@ def _parts(keys: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
 def _vectors(array: Array, key: tuple[Any, ...]) -> Array:
     """[groups, vectors, inner], float32."""
     _, groups, inner, geometry = key
+    if not array.size:  # of a branch that was not taken
+        return np.zeros((groups, 0, inner), np.float32)
     if geometry is None:
         return array.reshape(1, -1, inner).astype(np.float32)
     kernel, strides, dilations, pads = geometry
     if len(kernel) == 1:  # as a picture of one row
-        array = array[:, :, None, :]
+        array = array[..., None, :]
         kernel, strides, dilations, pads = (1, *kernel), (1, *strides), (1, *dilations), (0, pads[0], 0, pads[1])
+    array = array.reshape(-1, *array.shape[-3:])  # the turns of a loop, too
     padded = np.pad(array, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
     sizes = [
         (padded.shape[2 + axis] - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1 for axis in range(2)

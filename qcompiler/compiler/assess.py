@@ -17,7 +17,7 @@ import onnxruntime
 from qcompiler.compiler.job import SLOWER
 from qcompiler.data import Dataset
 from qcompiler.ir import ExternalTensor, Model, Value
-from qcompiler.lower import INTEGER_OPS, STATIC, WEIGHTS, Form, Group
+from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group
 from qcompiler.onnx_io import open_session, weight_bytes
 from qcompiler.ops import macs
 from qcompiler.runtime import Session
@@ -174,7 +174,7 @@ def layer_records(
 
 def form_name(form: Form) -> str:
     """A form in the words of the report."""
-    integers = f"int{form.weight.dtype.bits}"
+    integers = form.weight.dtype.name.lower() if form.weight.dtype in HALVES else f"int{form.weight.dtype.bits}"
     return integers if form.kind == STATIC else f"{integers} {form.kind}"
 
 

@@ -80,6 +80,11 @@ class Value:
         return self.output_uses > 0
 
     @property
+    def home(self) -> Graph | None:
+        """The graph in which the value is computed, fed or held; None for one that stands nowhere."""
+        return self.producer.graph if self.producer is not None else self.graph
+
+    @property
     def constant(self) -> Tensor | None:
         """The elements, when nobody can change them: a dense initializer that is no graph input."""
         return self.const if isinstance(self.const, Tensor) and not self.is_input else None

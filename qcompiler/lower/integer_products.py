@@ -12,32 +12,38 @@ from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
 from qcompiler.lower.replacing import put_instead
 from qcompiler.lower.target import DYNAMIC, STATIC, Form, Group, Plan
 
-__all__ = ["emit_integer_products"]
+__all__ = ["emit_integer_products", "is_integer_product"]
+
+
+def is_integer_product(group: Group, form: Form) -> bool:
+    """True where ``form`` of ``group`` is written so: dynamic ones, and a static MatMul of 8-bit activations."""
+    quant = group.data[0].quant if group.data else None
+    narrow = quant is not None and quant.spec.dtype.bits <= 8
+    return form.kind == DYNAMIC or (form.kind == STATIC and group.anchor.is_op("MatMul") and narrow)
 
 
 def emit_integer_products(copy: Model, mapping: dict[Value, Value], plan: Plan) -> None:
-    """Write the dynamic groups of ``plan``, and its static MatMul, whose input Q/DQ pairs stand already, into ``copy``.
+    """Write the integer products of ``plan`` into ``copy``, where the Q/DQ pairs of static ones' inputs stand already.
 
     An input that several groups read is quantized once.
     """
-    weights: dict[tuple[Value, Form], tuple[Value, Value, Value]] = {}
+    weights: dict[tuple[Graph, Value, Form], tuple[Value, Value, Value]] = {}
     ranged: dict[Value, tuple[Value | None, ...]] = {}
-    graph = copy.graph
     for group, form in plan.items():
-        dynamic = form.kind == DYNAMIC
-        if not dynamic and not (form.kind == STATIC and group.anchor.is_op("MatMul")):
+        if not is_integer_product(group, form):
             continue
+        dynamic = form.kind == DYNAMIC
         anchor = mapping[group.anchor.output].producer
-        assert anchor is not None and group.weight is not None
-        data = anchor.inputs[0]
+        assert anchor is not None and anchor.graph is not None and group.weight is not None
+        graph, data = anchor.graph, anchor.inputs[0]
         assert data is not None
         if dynamic and data not in ranged:
-            ranged[data] = _ranged(graph, data)
+            ranged[data] = _ranged(data)
         maker = data.producer
         quantized, scale, zero = ranged[data] if dynamic else (maker.inputs if maker is not None else (None,) * 3)
-        if (group.weight, form) not in weights:
-            weights[group.weight, form] = _weights(graph, group, form)
-        stored, scales, zeros = weights[group.weight, form]
+        if (graph, group.weight, form) not in weights:
+            weights[graph, group.weight, form] = _weights(graph, group, form)
+        stored, scales, zeros = weights[graph, group.weight, form]
         inputs = [quantized, stored, scale, scales, zero, zeros]
         bias = mapping.get(group.bias) if group.bias is not None else None
         if form.stored is not None and form.stored.bias is not None:
@@ -61,14 +67,15 @@ def _covered(group: Group, mapping: dict[Value, Value]) -> list[Node]:
     return [twin for twin in twins if twin is not None]
 
 
-def _ranged(graph: Graph, data: Value) -> tuple[Value | None, ...]:
+def _ranged(data: Value) -> tuple[Value | None, ...]:
     """``data`` in integers, with the scale and zero point that every run finds anew."""
     node = Node("DynamicQuantizeLinear", [data], outputs=3, name=f"{data.name}/quantize")
     quantized, scale, zero = node.outputs
     quantized.name, scale.name, zero.name = (f"{data.name}_{end}" for end in ("quantized", "scale", "zero_point"))
     quantized.type = TensorType(DType.UINT8, data.shape)
     scale.type, zero.type = TensorType(DType.FLOAT, ()), TensorType(DType.UINT8, ())
-    graph.insert_after(data.producer, node)
+    assert data.home is not None
+    data.home.insert_after(data.producer, node)
     return quantized, scale, zero
 
 

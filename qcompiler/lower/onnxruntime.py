@@ -11,6 +11,7 @@ from typing import ClassVar
 import onnx
 
 from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model
 from qcompiler.lower.integer_products import emit_integer_products
 from qcompiler.lower.ort_fusions import newer_operators, optimized_kinds
@@ -19,6 +20,7 @@ from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
+from qcompiler.onnx_io import upgrade_opset
 
 __all__ = ["INTEGER_OPS", "SATURATES", "OptimizedNode", "OrtCpu", "optimized_nodes"]
 
@@ -39,6 +41,8 @@ INTEGER_OPS = frozenset(
 
 SATURATES = {"avx2": True, "avx512": True, "vnni": False, "amx": False, "arm64": False}
 """Processors by their 8-bit instructions, and whether their products of uint8 and int8 saturate in onnxruntime."""
+
+_WIDE_SINCE = 21  # operator set in which QuantizeLinear gives 16 bits
 
 _OWN = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
 
@@ -108,6 +112,9 @@ class OrtCpu(Target):
         static = {group: form for group, form in plan.items() if form.kind == STATIC}
         active = {node for group in static for node in group.nodes}
         outputs = {group.output for group in static if group.requantizes}
+        if any(value.quant is not None and value.quant.spec.dtype.bits > 8 for group in static for value in group.data):
+            if reason := upgrade_opset(copy, _WIDE_SINCE):
+                raise LoweringError(f"activations in 16 bits need operator set {_WIDE_SINCE}: {reason}")
         insert_qdq(copy, mapping, static, glue_nodes(model, active, outputs), self)
         emit_integer_products(copy, mapping, plan)
         emit_weight_only(copy, mapping, plan)
@@ -124,6 +131,11 @@ class OptimizedNode:
 
 
 def optimized_nodes(path: Path) -> list[OptimizedNode]:
-    """The nodes of the graph that onnxruntime wrote to ``path`` when it loaded a model."""
-    nodes = onnx.load(str(path), load_external_data=False).graph.node
-    return [OptimizedNode(node.name, node.op_type, tuple(node.input)) for node in nodes]
+    """The nodes that onnxruntime wrote to ``path`` when it loaded a model, those of subgraphs behind the others."""
+    found, graphs = [], [onnx.load(str(path), load_external_data=False).graph]
+    while graphs:
+        for node in graphs.pop(0).node:
+            found.append(OptimizedNode(node.name, node.op_type, tuple(node.input)))
+            for attribute in node.attribute:
+                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    return found

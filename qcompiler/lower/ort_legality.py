@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcompiler.calibrate import reachable
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, Value
 from qcompiler.lower.target import Group
@@ -14,7 +15,7 @@ _TABLE = 1 << 12  # elements of a table below which storing it in fewer bits sav
 
 
 def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
-    """The groups of the main graph in order, and why other nodes that multiply stay float."""
+    """The groups in order, those in branches and loops too, and why other nodes that multiply stay float."""
     groups: list[Group] = []
     refused: dict[Node, str] = {}
     for graph in model.graphs():
@@ -24,7 +25,7 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
                 groups.append(_table(node))
             if known is None or known.role != "compute":
                 continue
-            reason = "it stands in a subgraph" if graph is not model.graph else _objection(node, model)
+            reason = _objection(node, model) if reachable(graph, model) else "it stands where nothing can be observed"
             if reason:
                 refused[node] = reason
             else:
@@ -33,8 +34,8 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
 
 
 def glue_candidates(model: Model) -> list[Node]:
-    """Nodes of the main graph that could run in integers between groups."""
-    return [node for node in model.graph if _is_glue(node)]
+    """Nodes that could run in integers between groups."""
+    return [node for graph in model.graphs() if reachable(graph, model) for node in graph if _is_glue(node)]
 
 
 def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Node]:
@@ -45,8 +46,8 @@ def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Nod
     """
     there = set(outputs)
     candidates: list[Node] = []
-    for node in model.graph:
-        if node in active or not _is_glue(node) or node.output.quant is None:
+    for node in glue_candidates(model):
+        if node in active or node.output.quant is None:
             continue
         data = _data(node)
         if data and all(value in there for value in data):

@@ -18,6 +18,7 @@ from qcompiler.ir import (
     quantize,
     tensor,
 )
+from qcompiler.lower.integer_products import is_integer_product
 from qcompiler.lower.replacing import forget
 from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
@@ -33,7 +34,7 @@ def insert_qdq(copy: Model, mapping: dict[Value, Value], plan: Plan, glue: Colle
 
     ``mapping`` leads from the model's values to the copy's. A value that integer ops give is read in its integer form
     by everyone, so that the op can be fused with its output's Q; any other value is converted only for the integer ops
-    that read it. A MatMul gets its input in integers only: the rest of it is not written in Q/DQ.
+    that read it. What is an integer product gets its input in integers only: the rest of it is not written in Q/DQ.
     Raises LoweringError for a value without a range.
     """
     _Emitter(copy, mapping, plan, glue, target).run()
@@ -48,12 +49,12 @@ class _Emitter:
         glue: Collection[Node],
         target: Target,
     ) -> None:
-        self.graph: Graph = copy.graph
+        self.main: Graph = copy.graph
         self.mapping = mapping
         self.plan = plan
         self.glue = list(glue)
         self.target = target
-        self.weights: dict[tuple[Value, int, bytes], Value] = {}
+        self.weights: dict[tuple[Graph, Value, int, bytes], Value] = {}
         self.parameters: dict[tuple[bytes, bytes], tuple[Value, Value]] = {}
 
     def run(self) -> None:
@@ -80,7 +81,7 @@ class _Emitter:
         for value in self._in_order(readers):
             self._pair(value, quant[value], readers[value], whole=value in given)
         for group in self.plan:
-            if not group.anchor.is_op("MatMul"):
+            if not is_integer_product(group, self.plan[group]):
                 self._weights(group, quant)
 
     def _quantizations(self) -> dict[Value, Quantization]:
@@ -135,23 +136,38 @@ class _Emitter:
 
     def _pair(self, value: Value, quant: Quantization, readers: list[tuple[Node, int]], whole: bool) -> None:
         twin = self.mapping[value]
+        home = twin.home
+        assert home is not None
+        inside = [(node, place) for node, place in readers if node.inputs[place] is twin]
+        uses = list(twin.uses) if whole else [(node, place) for node, place in inside if node.graph is home]
+        back = self._back(value, twin, quant, home) if uses else twin
+        if any(not isinstance(user, Node) for user, _ in uses):
+            back.name, twin.name = twin.name, f"{twin.name}_float"
+            back.type, back.doc = twin.type, twin.doc
+        for user, place in uses:
+            if isinstance(user, Node):
+                user.set_input(place, back)
+            else:
+                user.set_output(place, back)
+        # A runtime fuses what stands in one graph: what is read in a branch or a loop gets a pair there.
+        for graph in dict.fromkeys(node.graph for node, _ in inside if node.graph is not home):
+            assert graph is not None
+            own = self._back(value, back, quant, graph)
+            for node, place in inside:
+                if node.graph is graph:
+                    node.set_input(place, own)
+
+    def _back(self, value: Value, source: Value, quant: Quantization, graph: Graph) -> Value:
+        """``source``, which stands for ``value``, quantized and made float again in ``graph``."""
         scale, zero = self._scale_and_zero(quant, value.name)
-        to = Node("QuantizeLinear", [twin, scale, zero], name=f"{value.name}/quantize")
+        to = Node("QuantizeLinear", [source, scale, zero], name=f"{value.name}/quantize")
         back = Node("DequantizeLinear", [to.output, scale, zero], name=f"{value.name}/dequantize")
         to.output.type = TensorType(quant.spec.dtype, value.shape)
         back.output.type = TensorType(DType.FLOAT, value.shape)
         to.output.name, back.output.name = f"{value.name}_quantized", f"{value.name}_dequantized"
-        uses = list(twin.uses) if whole else [(node, place) for node, place in readers if node.inputs[place] is twin]
-        self.graph.insert_after(twin.producer, to)
-        self.graph.insert_after(to, back)
-        if any(not isinstance(user, Node) for user, _ in uses):
-            back.output.name, twin.name = twin.name, f"{twin.name}_float"
-            back.output.type, back.output.doc = twin.type, twin.doc
-        for user, place in uses:
-            if isinstance(user, Node):
-                user.set_input(place, back.output)
-            else:
-                user.set_output(place, back.output)
+        graph.insert_after(source.producer if source.home is graph else None, to)
+        graph.insert_after(to, back)
+        return back.output
 
     def _weights(self, group: Group, quant: dict[Value, Quantization]) -> None:
         if group.weight is None or group.weight.constant is None:
@@ -164,17 +180,21 @@ class _Emitter:
         bias = None if group.bias is None or group.bias.constant is None else group.bias.constant.numpy()
         if form.stored is not None and form.stored.bias is not None:
             bias = form.stored.bias
+        if node.is_op("MatMul"):  # what is added to it stays a float Add behind it
+            bias = None
         if bias is not None:
             bias = np.asarray(bias, np.float32).reshape(-1)
             # A channel of tiny weights under a large bias: a wider scale loses nothing that the bias would not drown.
             wider = np.maximum(scale, np.abs(bias) / (data_scale * np.float32(_BIAS_LIMIT))).astype(np.float32)
             if (wider != scale).any():  # integers that were chosen belong to the narrower one
                 scale, levels = wider, quantize(array, wider, zero, form.weight)
-        key = (group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
+        graph = node.graph
+        assert graph is not None
+        key = (graph, group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in self.weights:
-            held = self.graph.add_constant(tensor(levels), f"{group.weight.name}_quantized")
-            scales = self.graph.add_constant(tensor(scale), f"{group.weight.name}_scale")
-            zeros = self.graph.add_constant(tensor(zero), f"{group.weight.name}_zero_point")
+            held = graph.add_constant(tensor(levels), f"{group.weight.name}_quantized")
+            scales = graph.add_constant(tensor(scale), f"{group.weight.name}_scale")
+            zeros = graph.add_constant(tensor(zero), f"{group.weight.name}_zero_point")
             made = Node(
                 "DequantizeLinear",
                 [held, scales, zeros],
@@ -183,34 +203,34 @@ class _Emitter:
             )
             made.output.name = f"{group.weight.name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, array.shape)
-            self.graph.insert_before(node, made)
+            graph.insert_before(node, made)
             self.weights[key] = made.output
         elif (maker := self.weights[key].producer) is not None and not maker.before(node):
-            self.graph.move_before(node, maker)
+            graph.move_before(node, maker)
         old = node.inputs[1]
         node.set_input(1, self.weights[key])
-        forget(self.graph, old)
+        forget(old)
         if bias is not None:
             steps = (np.float64(data_scale) * scale.astype(np.float64)).astype(np.float32)
             whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
             name = group.bias.name if group.bias is not None else f"{group.name}_bias"
-            held = self.graph.add_constant(tensor(whole), f"{name}_quantized")
-            scales = self.graph.add_constant(tensor(steps), f"{name}_scale")
-            zeros = self.graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{name}_zero_point")
+            held = graph.add_constant(tensor(whole), f"{name}_quantized")
+            scales = graph.add_constant(tensor(steps), f"{name}_scale")
+            zeros = graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{name}_zero_point")
             made = Node("DequantizeLinear", [held, scales, zeros], {"axis": 0}, name=f"{held.name}/dequantize")
             made.output.name = f"{name}_dequantized"
             made.output.type = TensorType(DType.FLOAT, steps.shape)
-            self.graph.insert_before(node, made)
+            graph.insert_before(node, made)
             old = node.input(2)
             node.resize_inputs((*node.inputs[:2], made.output))
-            forget(self.graph, old)
+            forget(old)
 
     def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:
         key = (quant.scale.tobytes(), quant.zero_point.tobytes())
         if key not in self.parameters:
             self.parameters[key] = (
-                self.graph.add_constant(tensor(quant.scale), f"{name}_scale"),
-                self.graph.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
+                self.main.add_constant(tensor(quant.scale), f"{name}_scale"),
+                self.main.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
             )
         return self.parameters[key]
 

@@ -19,10 +19,10 @@ def put_instead(graph: Graph, made: Node, old: Sequence[Node]) -> None:
     for node in reversed(old):
         graph.remove(node)
     for value in dict.fromkeys(read):
-        forget(graph, value)
+        forget(value)
 
 
-def forget(graph: Graph, value: Value | None) -> None:
+def forget(value: Value | None) -> None:
     """Drop a constant that nobody reads any more."""
-    if value is not None and value.const is not None and not value.uses and value.graph is graph and not value.is_input:
-        graph.remove_constant(value)
+    if value is not None and value.const is not None and not value.uses and not value.is_input and value.graph:
+        value.graph.remove_constant(value)

@@ -9,11 +9,15 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
+from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value, quantize_weight
 
-__all__ = ["DYNAMIC", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "StoredWeight", "Target"]
+__all__ = ["DYNAMIC", "HALVES", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "StoredWeight", "Target"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
+
+HALVES = frozenset({DType.FLOAT16, DType.BFLOAT16})
+"""Types of weights that are no integers: floats of half the size, without a scale."""
 
 STATIC, DYNAMIC, WEIGHTS = "static", "dynamic", "weights"
 """Kinds of :class:`Form`: activations quantized by calibrated ranges, by ranges found in every run, or not at all."""

@@ -10,7 +10,7 @@ from qcompiler.dtypes import DType, pack
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, tensor
 from qcompiler.lower.replacing import forget, put_instead
-from qcompiler.lower.target import WEIGHTS, Form, Group, Plan
+from qcompiler.lower.target import HALVES, WEIGHTS, Form, Group, Plan
 from qcompiler.onnx_io import upgrade_opset
 
 __all__ = ["emit_weight_only"]
@@ -18,6 +18,7 @@ __all__ = ["emit_weight_only"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 _BLOCKED_SINCE = 21  # operator set in which DequantizeLinear knows blocks and 4 bits
+_TWO_BITS_SINCE = 25
 
 
 def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> None:
@@ -27,29 +28,48 @@ def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> No
     convolutions, weights per channel and ``portable`` forms to DequantizeLinear.
     Raises LoweringError where the operator set cannot say it and cannot be raised.
     """
-    made: dict[tuple[Value, QuantSpec], Value] = {}
+    made: dict[tuple[Graph, Value, QuantSpec], Value] = {}
     for group, form in plan.items():
         if form.kind != WEIGHTS:
             continue
         anchor = mapping[group.anchor.output].producer
-        assert anchor is not None and group.weight is not None
+        assert anchor is not None and anchor.graph is not None and group.weight is not None
+        graph = anchor.graph
         if form.weight.block is not None and not form.portable and anchor.is_op("MatMul", "Gather"):
             build = _product if anchor.is_op("MatMul") else _rows
-            put_instead(copy.graph, build(copy.graph, group, form, anchor), [anchor])
+            put_instead(graph, build(graph, group, form, anchor), [anchor])
             copy.opsets.setdefault("com.microsoft", 1)
             continue
         newer = form.weight.block is not None or form.weight.dtype.bits < 8
-        if newer and (reason := upgrade_opset(copy, _BLOCKED_SINCE)):
-            raise LoweringError(f"weights in blocks or 4 bits need operator set {_BLOCKED_SINCE}: {reason}")
+        since = _TWO_BITS_SINCE if form.weight.dtype.bits < 4 else _BLOCKED_SINCE
+        if newer and (reason := upgrade_opset(copy, since)):
+            raise LoweringError(f"weights in blocks or less than 8 bits need operator set {since}: {reason}")
         place = 0 if anchor.is_op("Gather") else 1
-        key = (group.weight, form.weight)
+        key = (graph, group.weight, form.weight)
         if key not in made:
-            made[key] = _dequantized(copy.graph, group, form, anchor)
+            build_one = _halved if form.weight.dtype in HALVES else _dequantized
+            made[key] = build_one(graph, group, form, anchor)
         elif (maker := made[key].producer) is not None and not maker.before(anchor):
-            copy.graph.move_before(anchor, maker)
+            graph.move_before(anchor, maker)
         old = anchor.inputs[place]
         anchor.set_input(place, made[key])
-        forget(copy.graph, old)
+        forget(old)
+
+
+def _halved(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:
+    """The weight in half the bytes, rounded to the nearest, and a Cast behind it."""
+    assert group.weight is not None and group.weight.constant is not None
+    with np.errstate(over="ignore"):
+        half = group.weight.constant.numpy().astype(form.weight.dtype.numpy)
+    if not np.isfinite(half.astype(np.float32)).all():
+        raise LoweringError(
+            f"weight '{group.weight.name}' holds numbers too large for {form.weight.dtype.name.lower()}"
+        )
+    held = graph.add_constant(tensor(half, form.weight.dtype), f"{group.weight.name}_{form.weight.dtype.name.lower()}")
+    node = Node("Cast", [held], {"to": int(DType.FLOAT)}, name=f"{group.weight.name}/cast")
+    node.output.name, node.output.type = f"{group.weight.name}_float", TensorType(DType.FLOAT, half.shape)
+    graph.insert_before(anchor, node)
+    return node.output
 
 
 def _dequantized(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:
@@ -90,7 +110,7 @@ def _product(graph: Graph, group: Group, form: Form, anchor: Node) -> Node:
     ]
     offsets = zero.T.astype(np.int16) + middle
     if (offsets != 1 << (bits - 1)).any():
-        odd = np.pad(offsets, ((0, 0), (0, blocks % 2 if bits < 8 else 0))).astype(np.uint8)
+        odd = np.pad(offsets, ((0, 0), (0, -blocks % (8 // bits)))).astype(np.uint8)
         inputs.append(graph.add_constant(tensor(_packed(odd, bits)), f"{group.weight.name}_zero_point"))
     attrs = {"K": inner, "N": outer, "bits": bits, "block_size": block}
     if form.integer_products:

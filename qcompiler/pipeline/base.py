@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, get_type_hints
 
@@ -22,6 +23,7 @@ class PassContext:
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
     how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
+    ``executor`` takes work that can be split, None: here and now.
     ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts the
     values that had no type after the last inference.
     """
@@ -42,6 +44,7 @@ class PassContext:
     progress: Callable[[int], None] = lambda _: None
     watch_fusions: bool = False
     faults: list[str] = field(default_factory=list)
+    executor: Executor | None = None
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""

@@ -8,10 +8,15 @@ import numpy as np
 import onnx
 import pytest
 
+from qcompiler.compiler import input_specs
+from qcompiler.data import open_dataset
 from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, QuantSpec, quantize_weight, verify
 from qcompiler.lower import DYNAMIC, WEIGHTS, Form, OrtCpu, StoredWeight
-from qcompiler.onnx_io import open_session, to_proto
+from qcompiler.onnx_io import load, open_session, to_proto
+from qcompiler.passes.quantize import QuantizeStatic, QuantizeWeights
+from qcompiler.pipeline import PassContext
 from tests.lower.models import model_of
 
 TARGET = OrtCpu()
@@ -157,3 +162,76 @@ def test_narrower_ranges_are_taken_only_where_they_are_better() -> None:
     errors = [np.square(q.astype(float) * s[:, None] - array).sum(1) for q, s, _ in (plain, found)]
     assert errors[1][1] == errors[0][1] == 0
     assert (errors[1] <= errors[0] + 1e-6).all()
+
+
+CONVOLVED = "g (float[1,8,6,6] x) => (float[1,8,4,4] y) { a = Conv(x, w) y = Relu(a) }"
+MULTIPLIED = "g (float[1,5,32] x) => (float[1,5,8] y) { a = MatMul(x, w) y = Add(a, b) }"
+
+
+@pytest.mark.parametrize("text", [CONVOLVED, MULTIPLIED])
+@pytest.mark.parametrize(
+    ("activations", "symmetric", "decibels"),
+    [("uint8", False, 30), ("uint8", True, 25), ("int8", False, 30), ("int8", True, 25), ("uint16", False, 38),
+     ("int16", True, 38)],
+)  # fmt: skip
+def test_static_forms_of_every_type_of_activation(
+    text: str, activations: str, symmetric: bool, decibels: float
+) -> None:
+    model = model_of(text, w=(8, 8, 3, 3)) if text is CONVOLVED else model_of(text, w=(32, 8), b=(8,))
+    shape = (1, 8, 6, 6) if text is CONVOLVED else (1, 5, 32)
+    rows = np.random.default_rng(0).standard_normal((8, *shape)).astype(np.float32)
+    context = PassContext(data=open_dataset({"x": rows}, input_specs(model)), target=TARGET)
+    QuantizeStatic(activations=activations, symmetric=symmetric).run(model, context)
+    made = TARGET.lower(model, {group: forms[0] for group, forms in context.facts["forms"].items()})
+    verify(made)
+    onnx.checker.check_model(to_proto(made))
+    assert made.opset == (21 if "16" in activations else 17)
+    zeros = {np.asarray(value.const.numpy()).dtype.name for value in made.graph.constants
+             if value.const is not None and value.name == "x_zero_point"}  # fmt: skip
+    assert zeros == {activations}
+    before, after = open_session(model), open_session(made)
+    assert signal_to_noise(before, after, [{"x": row} for row in rows]) > decibels
+
+
+def signal_to_noise(before: Any, after: Any, samples: list[dict[str, Any]]) -> float:
+    pairs = [(before.run(sample)["y"], after.run(sample)["y"]) for sample in samples]
+    signal, noise = sum(np.square(a).sum() for a, _ in pairs), sum(np.square(a - b).sum() for a, b in pairs)
+    return float(10 * np.log10(signal / noise))
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("g (float[1,5,64] x) => (float[1,5,40] y) { y = MatMul(x, w) }", (64, 40)),
+        ("g (float[1,5,72] x) => (float[1,5,40] y) { y = MatMul(x, w) }", (72, 40)),
+        ("g (float[1,8,6,6] x) => (float[1,32,4,4] y) { y = Conv(x, w) }", (32, 8, 3, 3)),
+    ],
+)
+@pytest.mark.parametrize(
+    ("options", "decibels"),
+    [
+        ({"bits": 2}, 6), ({"bits": 2, "symmetric": False}, 6), ({"bits": 2, "portable": True}, 6),
+        ({"bits": 4, "symmetric": False}, 18), ({"bits": 16}, 60), ({"bits": 16, "half": "bfloat16"}, 45),
+    ],
+)  # fmt: skip
+def test_weights_of_every_size(text: str, weights: tuple[int, ...], options: dict[str, Any], decibels: float) -> None:
+    model = model_of(text, w=weights)
+    context = PassContext(target=TARGET)
+    assert QuantizeWeights(least=1, **options).run(model, context) == 1
+    made = TARGET.lower(model, {group: forms[0] for group, forms in context.facts["forms"].items()})
+    verify(made)
+    onnx.checker.check_model(to_proto(made))
+    (spec,) = input_specs(model)
+    rows = np.random.default_rng(0).standard_normal((8, *spec.shape)).astype(np.float32)  # type: ignore[misc]
+    samples = [{"x": row} for row in rows]
+    assert signal_to_noise(open_session(model), open_session(made), samples) > decibels
+
+
+def test_a_weight_that_float16_cannot_say_is_refused() -> None:
+    model = model_of("g (float[1,4] x) => (float[1,4] y) { y = MatMul(x, w) }", w=(4, 4))
+    proto = to_proto(model)
+    proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.full((4, 4), 1e5, np.float32), "w"))
+    model = load(proto)
+    (group,), _ = TARGET.groups(model)
+    with pytest.raises(LoweringError, match="too large for float16"):
+        TARGET.lower(model, {group: Form(WEIGHTS, QuantSpec(DType.FLOAT16))})
