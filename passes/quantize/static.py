@@ -173,7 +173,9 @@ def _relative_error(source: Session, session: Session, samples: Dataset) -> floa
         found = session.run(sample)
         for name, array in expected.items():
             if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == found[name].shape:
-                errors[name] += float(np.square(array.astype(np.float64) - found[name]).sum())
-                powers[name] += float(np.square(array.astype(np.float64)).sum())
+                there = np.isfinite(array)
+                real = array[there].astype(np.float64)
+                errors[name] += float(np.square(real - found[name][there]).sum())
+                powers[name] += float(np.square(real).sum())
     total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
     return total if np.isfinite(total) else float("inf")

@@ -20,13 +20,13 @@ _HALVES = {"float16": DType.FLOAT16, "bfloat16": DType.BFLOAT16}
 class QuantizeWeights(Pass):
     """Offer the weight-only form of products, convolutions and tables of embeddings.
 
-    ``bits`` is 8, 4 or 2, or 16 for floats in half the size: ``half`` says which, float16 or bfloat16, and nothing
-    else then matters but ``least`` and ``exclude``. Matrices and tables have one scale for each ``block`` of elements along the inner axis (16 or
-    more, a power of two; 0: one for each output channel), convolutions one for each output channel. With ``symmetric``
-    false each block of a matrix has a zero point too. ``portable`` writes nothing but DequantizeLinear of the standard
-    (operator set 21 for blocks and 4 bits, 25 for 2) instead of onnxruntime's own operators. ``integer_products`` lets those
-    round activations to 8 bits where that is faster. Weights of fewer than ``least`` elements stay.
-    ``exclude`` is a regular expression on node names and operator types.
+    ``bits`` is 8, 4 or 2, or 16 for floats in half the size: ``half`` says which, float16 or bfloat16, and of the
+    other options only ``least`` and ``exclude`` then matter. Matrices and tables have one scale for each ``block`` of
+    elements along the inner axis (16 or more, a power of two; 0: one for each output channel), convolutions one for
+    each output channel. With ``symmetric`` false each block of a matrix has a zero point too. ``portable`` writes
+    nothing but DequantizeLinear of the standard (operator set 21 for blocks and 4 bits, 25 for 2) instead of
+    onnxruntime's own operators. ``integer_products`` lets those round activations to 8 bits where that is faster.
+    Weights of fewer than ``least`` elements stay. ``exclude`` is a regular expression on node names and operator types.
     """
 
     bits: int = 8

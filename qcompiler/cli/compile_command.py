@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -29,6 +31,7 @@ __all__ = ["compile"]
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
 @click.option("--for-cpu", metavar="KIND", help="avx2, avx512, vnni, amx or arm64 [default: this processor].")
+@click.option("--feedback", multiple=True, metavar="INPUT=OUTPUT", help="A state that each sample gets from the last.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
@@ -52,6 +55,7 @@ def compile(
     min_speedup: float | None,
     budget: float | None,
     for_cpu: str | None,
+    feedback: tuple[str, ...],
     strict: bool,
     settings: tuple[str, ...],
     exclude: tuple[str, ...],
@@ -68,7 +72,9 @@ def compile(
     from qcompiler.report import summary_lines
 
     check_replaceable(folder, force)
-    with progress_line(quiet) as progress:
+    states = dict(_pair(text) for text in feedback)
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    with progress_line(quiet) as progress, _told(unfinished):
         made = run_compiler(
             model,
             target=target,
@@ -82,6 +88,8 @@ def compile(
             min_speedup=min_speedup,
             budget=budget,
             for_cpu=for_cpu,
+            feedback=states or None,
+            unfinished=unfinished,
             strict=strict,
             settings=settings,
             exclude=exclude,
@@ -107,3 +115,24 @@ def compile(
             rows.append((item["name"], item["status"], nodes, f"{item['seconds']:.2f}", fired))
         table(rows, header)
     result(f"{folder}/report.html")
+
+
+@contextlib.contextmanager
+def _told(unfinished: Path) -> Iterator[None]:
+    """Tells whoever interrupts a search what is left of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if unfinished.exists():
+            warn(f"{unfinished} holds what was measured and the best so far; the same command goes on from there")
+        raise
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """INPUT=OUTPUT in its two parts."""
+    from qcompiler.errors import UsageError
+
+    name, equals, given = text.partition("=")
+    if not (name and equals and given):
+        raise UsageError(f"--feedback {text} is not INPUT=OUTPUT", hint="for instance: --feedback state=new_state")
+    return name, given

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         _tell(error.format_message())
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        _tell("interrupted; nothing was written")
+        _tell("interrupted; the result was not written")
         sys.exit(_INTERRUPTED)
     except QCompilerError as error:
         _tell(str(error))

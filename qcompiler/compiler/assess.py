@@ -14,6 +14,7 @@ from typing import Any
 
 import onnxruntime
 
+from qcompiler.calibrate import RangeStatistics
 from qcompiler.compiler.job import SLOWER
 from qcompiler.data import Dataset
 from qcompiler.ir import ExternalTensor, Model, Value
@@ -132,6 +133,7 @@ def layer_records(
     choice: Choice,
     groups: list[Group],
     refused: Mapping[Any, str],
+    statistics: Mapping[Value, RangeStatistics],
     sample: Mapping[str, Any],
     threads: int,
 ) -> dict[str, Any]:
@@ -157,8 +159,8 @@ def layer_records(
             "node": node.name or node.output.name, "op": node.op_type, "choice": "float", "reason": reason,
             "source_us": None, "compiled_us": None, "sqnr_db": None,
         })  # fmt: skip
-    values = (*model.graph.inputs, *(value for node in model.graph for value in node.outputs))
-    ranges = [_range_record(value) for value in values if value.quant is not None]
+    values = (*model.graph.inputs, *(value for node in model.nodes() for value in node.outputs))
+    ranges = [_range_record(value, statistics.get(value)) for value in values if value.quant is not None]
     left = [
         group.name
         for group, form in chosen.items()
@@ -178,10 +180,11 @@ def form_name(form: Form) -> str:
     return integers if form.kind == STATIC else f"{integers} {form.kind}"
 
 
-def _range_record(value: Value) -> dict[str, Any]:
+def _range_record(value: Value, seen: RangeStatistics | None) -> dict[str, Any]:
     """One entry of the report's ``ranges``, for a value with one scale."""
     quant = value.quant
     assert quant is not None
+    histogram = {} if seen is None else {"histogram": seen.bars()}
     return {
         "value": value.name,
         "low": float(quant.low),
@@ -191,6 +194,7 @@ def _range_record(value: Value) -> dict[str, Any]:
         "method": quant.source,
         "scale": float(quant.scale),
         "zero_point": int(quant.zero_point),
+        **histogram,
     }
 
 

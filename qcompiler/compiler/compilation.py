@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qcompiler.compiler.assess import Measured, measure, statistics_of
+from qcompiler.calibrate import with_states
+from qcompiler.compiler.assess import Measured, environment, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of, trace_of
 from qcompiler.compiler.job import Job
 from qcompiler.data import InputSpec, open_dataset, split
-from qcompiler.errors import DataError, GateError, LoweringError, PassError, UsageError
-from qcompiler.ir import Model, TensorType, clone_model
+from qcompiler.errors import DataError, GateError, LoweringError, PassError, QCompilerError, UsageError
+from qcompiler.ir import Model, Tensor, TensorType, clone_model
 from qcompiler.lower import SATURATES, OrtCpu, Target, products_saturate
 from qcompiler.onnx_io import (
     check_replaceable,
@@ -28,11 +31,12 @@ from qcompiler.onnx_io import (
     replaced_directory,
     save,
     upgrade_opset,
+    without_weights,
 )
 from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
-from qcompiler.search import Choice, Limits, choose, find_metric
+from qcompiler.search import Choice, Journal, Limits, choose, find_metric
 
 __all__ = ["Result", "compile", "exclusions", "input_specs", "name_all"]
 
@@ -105,6 +109,9 @@ def compile(
     explain: bool = True,
     budget: float | None = None,
     for_cpu: str | None = None,
+    feedback: Mapping[str, str] | None = None,
+    executor: Executor | None = None,
+    unfinished: str | Path | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Result:
     """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
@@ -116,7 +123,11 @@ def compile(
     smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
     seconds the choice of what to quantize may look for something better; None for as long as it takes. ``for_cpu`` is
     the processor that the result is for, by its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one.
-    ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
+    ``feedback`` maps inputs that carry a state to the outputs that the next sample gets there; the data is then one
+    sequence without them. ``executor`` counts for the calibration, with the same result. ``unfinished`` is a folder
+    for what was measured so far and the best model so far: given again after a kill, the search goes on from there;
+    it is removed when the compile ends. ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions
+    on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.
     Raises ImportFailure, DataError, UsageError, PassError, CalibrationError, LoweringError, and with ``strict``
@@ -143,20 +154,27 @@ def compile(
     progress("reading the model")
     origin = load(source)
     real = data is not None
+    specs = input_specs(origin)
     dataset = open_dataset(
         data if real else "random",
-        input_specs(origin),
+        [spec for spec in specs if spec.name not in (feedback or {})],
         limit=samples if real else _RANDOM,
         batch_size=batch_size,
         seed=seed,
     )
     if measure_by is not None and not real:
         raise UsageError("--metric needs data", hint="give --data SPEC")
+    # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
+    as_file = isinstance(source, str | Path) and not origin.repairs
+    session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
+    if feedback:
+        progress("running the model for its states")
+        dataset = with_states(dataset, session, feedback)
     lossy = not all(item.lossless for item in chosen.passes)
     calibration, scoring = split(dataset) if lossy and real else (dataset, dataset)
     context = PassContext(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
-        samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
+        samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})], executor=executor,
     )  # fmt: skip
     context.trace.explain, context.watch_fusions = explain, True
     if for_cpu is not None and SATURATES[for_cpu] != products_saturate():
@@ -170,20 +188,32 @@ def compile(
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")
     for repair in origin.repairs:
         context.warn(f"the model was mended: {repair}")
-    # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
-    as_file = isinstance(source, str | Path) and not origin.repairs
-    session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
     try:
         session.run(context.samples[0])
     except LoweringError as error:
         hint = "give samples that it takes" if real else "give --data: it does not take any random input"
         raise DataError(f"the model itself does not run on the data: {error.what}", hint=hint) from None
+    if measure_by is not None:  # a metric that cannot judge the source had better say so before the work
+        progress("scoring the model")
+        measure_by.score([session.run(sample) for sample in scoring], scoring.labels)
+    journal = Journal()
+    if unfinished is not None:
+        said = (chosen.to_toml(), repr(chosen_target), len(dataset), threads, seed)
+        journal = Journal(Path(unfinished), _fingerprint(origin, context.samples, said))
+        if journal.found:
+            progress(f"going on from {unfinished}")
     job = Job(
         source, origin, session, chosen_target, chosen, calibration, scoring, measure_by, max_drop,
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads, _said(data, samples, batch_size, metric), math.inf if budget is None else started + budget,
+        threads, _said(data, samples, batch_size, metric, feedback), math.inf if budget is None else started + budget,
+        journal,
     )  # fmt: skip
-    result = _run(job, seed)
+    try:
+        result = _run(job, seed)
+    except QCompilerError:
+        journal.remove()
+        raise
+    journal.remove()
     if isinstance(data, str | Path):
         result.report["data"] = str(data)
     result.report["seconds"] = time.perf_counter() - started
@@ -206,6 +236,19 @@ def _for_cpu(target: Target, name: str | None) -> Target:
     if not isinstance(target, OrtCpu):
         raise UsageError(f"target '{target.name}' is not for processors of several kinds", hint="leave out --for-cpu")
     return replace(target, saturates=SATURATES[name])
+
+
+def _fingerprint(model: Model, samples: Sequence[Mapping[str, Any]], said: tuple[Any, ...]) -> str:
+    """What tells one compile from another: version, model, some of the data, and how it was asked for."""
+    found = hashlib.sha256(repr((environment("", 1)["qcompiler"], said)).encode())
+    found.update(without_weights(model).SerializeToString())
+    for value in model.graph.constants:
+        if isinstance(value.const, Tensor):
+            found.update(value.const.numpy().tobytes())
+    for sample in samples:
+        for name, array in sample.items():
+            found.update(name.encode() + np.asarray(array).tobytes())
+    return found.hexdigest()
 
 
 def input_specs(model: Model) -> list[InputSpec]:
@@ -306,13 +349,19 @@ def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choic
             limits,
             threads=job.threads,
             budget=max(0.0, job.deadline - time.perf_counter()),
+            journal=job.journal,
             progress=job.progress,
         )
         if choice.best is None:
             choice.reason = missed or choice.reason
             break
         job.progress("scoring on samples that did not calibrate")
-        found = measure(job.session, choice.best.model, job.scoring, job.metric, job.threads)
+        try:
+            found = measure(job.session, choice.best.model, job.scoring, job.metric, job.threads)
+        except UsageError as error:  # it could judge the source
+            missed = f"the metric cannot judge it: {error.what}"
+            choice.reason = missed
+            break
         deficit = job.limits.min_sqnr - found.quality.sqnr_db
         drop = found.drop
         if deficit > 0:
@@ -338,10 +387,14 @@ def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choic
     return lossless, choice
 
 
-def _said(data: Any, samples: int | None, batch_size: int | None, metric: Any) -> dict[str, Any]:
+def _said(
+    data: Any, samples: int | None, batch_size: int | None, metric: Any, feedback: Mapping[str, str] | None
+) -> dict[str, Any]:
     """What the resolved recipe notes of how it was called, beside its passes and limits."""
     named = {"data": data, "metric": metric}
     said: dict[str, Any] = {key: str(item) for key, item in named.items() if isinstance(item, str | Path)}
+    if feedback:
+        said["feedback"] = [f"{name}={given}" for name, given in feedback.items()]
     return said | {"samples": samples, "batch_size": batch_size}
 
 

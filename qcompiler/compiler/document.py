@@ -68,7 +68,9 @@ def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     ]
     kept = "float" if best is None else ("int8" if len(best.plan) == len(groups) else "partly")
     sample = next(iter(job.scoring))
-    layers = layer_records(model, choice, groups, job.context.facts["refused"], sample, job.threads)
+    facts = job.context.facts
+    seen = facts.get("statistics", {})
+    layers = layer_records(model, choice, groups, facts["refused"], seen, sample, job.threads)
     return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
 
 

@@ -11,7 +11,7 @@ from qcompiler.ir import Model
 from qcompiler.lower import Target
 from qcompiler.pipeline import PassContext, Recipe
 from qcompiler.runtime import Session
-from qcompiler.search import Limits, Metric
+from qcompiler.search import Journal, Limits, Metric
 
 __all__ = ["SLOWER", "Job"]
 
@@ -23,7 +23,8 @@ SLOWER = 0.97
 class Job:
     """The request, opened: the model, its session, samples, limits and options.
 
-    ``deadline`` is when the choice has to come to an end, by ``time.perf_counter``.
+    ``deadline`` is when the choice has to come to an end, by ``time.perf_counter``; ``journal`` keeps what
+    it measured.
     """
 
     source: Any
@@ -41,3 +42,4 @@ class Job:
     threads: int
     said: dict[str, Any]
     deadline: float
+    journal: Journal

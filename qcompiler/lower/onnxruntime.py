@@ -112,9 +112,10 @@ class OrtCpu(Target):
         static = {group: form for group, form in plan.items() if form.kind == STATIC}
         active = {node for group in static for node in group.nodes}
         outputs = {group.output for group in static if group.requantizes}
-        if any(value.quant is not None and value.quant.spec.dtype.bits > 8 for group in static for value in group.data):
-            if reason := upgrade_opset(copy, _WIDE_SINCE):
-                raise LoweringError(f"activations in 16 bits need operator set {_WIDE_SINCE}: {reason}")
+        ranges = [value.quant for group in static for value in group.data if value.quant is not None]
+        wide = any(quant.spec.dtype.bits > 8 for quant in ranges)
+        if wide and (reason := upgrade_opset(copy, _WIDE_SINCE)):
+            raise LoweringError(f"activations in 16 bits need operator set {_WIDE_SINCE}: {reason}")
         insert_qdq(copy, mapping, static, glue_nodes(model, active, outputs), self)
         emit_integer_products(copy, mapping, plan)
         emit_weight_only(copy, mapping, plan)

@@ -119,6 +119,7 @@ SHAPE: dict[Any, Shape] = {
             "method": str,
             "scale": float,
             "zero_point": int,
+            "histogram?": [int],  # elements seen, in stretches of equal width from min to max
         }
     ],
 }

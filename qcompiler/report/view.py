@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath, PureWindowsPath
@@ -221,7 +222,21 @@ def _spans(item: Report) -> dict[str, Any]:
             return None
         return round(100 * (low - left) / width, 2), round(100 * max(high - low, 0) / width, 2)
 
-    return {"observed": span(item["min"], item["max"]), "chosen": span(item["low"], item["high"])}
+    observed = span(item["min"], item["max"])
+    return {"observed": observed, "chosen": span(item["low"], item["high"]), "bars": _histogram(item, observed)}
+
+
+def _histogram(item: Report, observed: tuple[float, float] | None) -> list[tuple[float, float, float]]:
+    """Left end and width in percent, and height from 0 to 1, of each bar: logarithms, since most elements are small."""
+    counts = item.get("histogram") or []
+    if observed is None or not any(counts):
+        return []
+    most, width = math.log1p(max(counts)), observed[1] / len(counts)
+    return [
+        (round(observed[0] + place * width, 2), round(width, 2), round(math.log1p(count) / most, 3))
+        for place, count in enumerate(counts)
+        if count
+    ]
 
 
 def _percent(value: float | None, most: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.choose import choose, sensitivities
+from qcompiler.search.journal import Journal
 from qcompiler.search.latency import Timing, interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
@@ -11,6 +12,7 @@ __all__ = [
     "Candidate",
     "Choice",
     "GroupTimes",
+    "Journal",
     "Limits",
     "Metric",
     "Quality",

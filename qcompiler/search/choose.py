@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from qcompiler.data import Dataset
-from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
-from qcompiler.lower import INTEGER_OPS, Form, Group, Target
-from qcompiler.onnx_io import open_session
-from qcompiler.runtime import Session
+from qcompiler.lower import INTEGER_OPS, WEIGHTS, Form, Group, Target
 from qcompiler.search.candidate import Candidate, Choice, Limits
-from qcompiler.search.latency import interleaved
-from qcompiler.search.profile import GroupTimes, profile_groups
-from qcompiler.search.quality import Quality
+from qcompiler.search.journal import Journal
+from qcompiler.search.measuring import Bench
+from qcompiler.search.profile import GroupTimes
 
 __all__ = ["choose", "sensitivities"]
 
-_KEPT_OUTPUTS = 256 << 20  # bytes of the float model's outputs that are kept rather than computed again
 _PROBES = 8  # samples on which single groups are judged
 _TRIALS = 64  # samples on which it is judged whether more groups may join
 _ROUNDS = 3  # of sending back what does not pay
 _NOISE = 1.01  # a gain below this may be the clock's
+_FOR_SIZE = 1.03  # of the time may go for weights of a quarter of the bytes
 _PAYS = 0.9  # an integer op has to be at least this much faster by itself, since its borders cost too
 _SHARES = (0.75, 0.5, 0.33, 0.2, 0.1)  # of the groups that may be quantized: the ones that gain most
 
@@ -45,15 +41,18 @@ def choose(
     *,
     threads: int = 1,
     budget: float = math.inf,
+    journal: Journal | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """The fastest form of ``model`` that keeps ``limits``, judged on ``probes``; with ``min_speedup`` 0 the smallest.
 
     ``forms`` are those of each group, the preferred one first. After ``budget`` seconds nothing new is tried and the
-    best so far is taken. Time: one lowering, loading and run over some samples for each candidate: one a group if the
-    first is not accurate enough, then about two for each group that cannot join and log(groups) for those that can.
+    best so far is taken. What ``journal`` knows already is not measured again. Time: one lowering, loading and run over
+    some samples for each candidate: one a group if the first is not accurate enough, then about two for each group that
+    cannot join and log(groups) for those that can.
     """
-    return _Chooser(model, forms, target, probes, limits, threads, time.perf_counter() + budget, progress).run()
+    bench = Bench(model, target, probes, threads, journal or Journal())
+    return _Chooser(bench, forms, limits, time.perf_counter() + budget, progress).run()
 
 
 def sensitivities(
@@ -66,7 +65,8 @@ def sensitivities(
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """A choice of nothing: its ``sensitivity`` is each group's over ``probes``, its ``reasons`` where one fails."""
-    chooser = _Chooser(model, forms, target, probes, Limits(-math.inf, 0.0), threads, math.inf, progress)
+    bench = Bench(model, target, probes, threads, Journal())
+    chooser = _Chooser(bench, forms, Limits(-math.inf, 0.0), math.inf, progress)
     chooser.sensitivity_probes = len(probes)
     chooser.judge_alone()
     return chooser.choice
@@ -75,25 +75,20 @@ def sensitivities(
 class _Chooser:
     def __init__(
         self,
-        model: Model,
+        bench: Bench,
         forms: Mapping[Group, Sequence[Form]],
-        target: Target,
-        probes: Dataset,
         limits: Limits,
-        threads: int,
         deadline: float,
         progress: Callable[[str], None],
     ) -> None:
-        self.model, self.forms, self.target, self.limits = model, forms, target, limits
-        self.threads, self.deadline, self.progress = threads, deadline, progress
-        self.samples = probes
-        count = min(_TRIALS, len(probes))
-        self.trials = [index * len(probes) // count for index in range(count)]
-        self.source = open_session(model, threads=threads)
-        self.kept: list[Mapping[str, Any]] | None = _remembered(self.source, probes)
-        self.first = next(iter(probes))
+        self.bench, self.forms, self.limits = bench, forms, limits
+        self.deadline, self.progress = deadline, progress
+        self.count = len(bench.samples)
+        trials = min(_TRIALS, self.count)
+        self.trials = [index * self.count // trials for index in range(trials)]
         self.choice = Choice(None, "")
         self.sensitivity_probes = _PROBES
+        self.standing: Candidate | None = None  # the best so far
 
     def run(self) -> Choice:
         if not self.forms:
@@ -152,20 +147,20 @@ class _Chooser:
 
     def _fastest(self, everything: Candidate | None) -> Candidate | None:
         """The fastest candidate that keeps the accuracy, among those that the estimates propose."""
-        floats, _ = profile_groups(self.model, list(self.forms), self.first, runs=20, threads=self.threads)
+        floats = self.bench.float_times(list(self.forms))
         gains = self._gains(everything, floats)
         best = everything if self._good(everything) else self._joined(gains)
         if best is None:
             return None
         best = self._most_gaining(best, gains)
-        return self._paying(best, floats)
+        return self._smaller(self._paying(best, floats))
 
     def _gains(self, everything: Candidate | None, floats: GroupTimes) -> dict[Group, float]:
         """Microseconds that each group gains in the place where it stands when all are quantized."""
         if everything is None:
             return {group: floats.get(group, ("", 1.0))[1] for group in self.forms}
         groups = list(self.forms)
-        integers, _ = profile_groups(everything.model, groups, self.first, runs=20, threads=self.threads)
+        integers = self.bench.quantized_times(everything, groups)
         gains = {}
         for group in groups:
             both = group in floats and group in integers
@@ -181,13 +176,13 @@ class _Chooser:
         able = [group for group in self.forms if gains[group] > 0 and sensitivity[group] > -math.inf]
         order = sorted(able, key=lambda group: -gains[group] / noise[group])
         # Where not every sample is looked at, one that is not may lie a little lower.
-        bar = self.limits.min_sqnr + (0.2 if len(self.trials) < len(self.samples) else 0.0)
+        bar = self.limits.min_sqnr + (0.2 if len(self.trials) < self.count else 0.0)
         plan: Plan = {}
         for rank in range(max(len(forms) for forms in self.forms.values())):
             wanted = [
                 (group, self.forms[group][rank])
                 for group in order
-                if group not in plan and rank < len(self.forms[group])
+                if group not in plan and rank < len(self.forms[group]) and self.forms[group][rank].kind != WEIGHTS
             ]
             self._join(plan, wanted, bar)
         while plan:
@@ -206,7 +201,7 @@ class _Chooser:
         while waiting and not self._late():
             part = waiting.pop()
             self.progress(f"{len(plan)} groups fit together, {sum(map(len, waiting)) + len(part)} to try")
-            decibels, problem = self._decibels(plan | dict(part), self.trials)
+            decibels, problem = self.bench.decibels(plan | dict(part), self.trials)
             if decibels >= bar:
                 plan.update(part)
             elif len(part) > 1:
@@ -237,7 +232,7 @@ class _Chooser:
             if self._late():
                 break
             self.progress("timing single operators")
-            integers, _ = profile_groups(best.model, list(best.plan), self.first, runs=20, threads=self.threads)
+            integers = self.bench.quantized_times(best, list(best.plan))
             slow = [group for group in best.plan if _costs(group, floats, integers)]
             if not slow or len(slow) == len(best.plan):
                 break
@@ -248,6 +243,20 @@ class _Chooser:
             for group in slow:
                 self.choice.reasons[group] = _costs(group, floats, integers)
             best = candidate
+        return best
+
+    def _smaller(self, best: Candidate) -> Candidate:
+        """``best`` with the weights of float groups stored in fewer bits, where that costs next to no time."""
+        floats = {group: forms for group, forms in self.forms.items() if group not in best.plan}
+        stored = {group: form for group, forms in floats.items() for form in forms if form.kind == WEIGHTS}
+        tables = {group: form for group, form in stored.items() if not group.data}
+        for plan in (stored, tables) if len(tables) < len(stored) else (stored,):
+            if not plan or self._late():
+                continue
+            candidate = self._measure(f"and the weights of {len(plan)} others stored in fewer bits", best.plan | plan)
+            if candidate is not None and self._good(candidate) and candidate.speedup * _FOR_SIZE > best.speedup:
+                self._stands(candidate)
+                return candidate
         return best
 
     # Measuring
@@ -263,45 +272,39 @@ class _Chooser:
             found[group], problem = (
                 (-math.inf, "not tried: the budget was spent")
                 if self._late()
-                else (self._decibels({group: forms[0]}, few))
+                else (self.bench.decibels({group: forms[0]}, few))
             )
             if problem:
                 self.choice.reasons[group] = problem
         return found
 
-    def _decibels(self, plan: Plan, indices: Sequence[int]) -> tuple[float, str]:
-        """The worst output's with ``plan`` over some samples, or -inf and why it does not run."""
-        try:
-            session = open_session(self.target.lower(self.model, plan), threads=self.threads)
-            return self._quality(session, indices).sqnr_db, ""
-        except QCompilerError as error:
-            return -math.inf, error.what
-
     def _measure(self, name: str, plan: Plan) -> Candidate | None:
-        """The whole model with ``plan``, judged on all samples and timed; None where there is no such model."""
+        """The whole model with ``plan``, measured; None where there is no such model."""
         if not plan:
             return None
         self.progress(f"measuring the model: {name}")
-        try:
-            lowered = self.target.lower(self.model, plan)
-            session = open_session(lowered, threads=self.threads)
-            quality = self._quality(session, range(len(self.samples)))
-        except QCompilerError as error:
-            self.choice.tried.append(Candidate(name, plan, self.model, Quality(), math.nan, error.what))
-            return None
-        source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
-        candidate = Candidate(name, plan, lowered, quality, source.least / compiled.least)
-        if not self._good(candidate):
-            candidate.why = f"{quality.sqnr_db:.1f} dB is below {self.limits.min_sqnr:g}"
+        candidate = self.bench.candidate(name, plan)
         self.choice.tried.append(candidate)
+        if candidate.why:
+            return None
+        if not self._good(candidate):
+            candidate.why = f"{candidate.quality.sqnr_db:.1f} dB is below {self.limits.min_sqnr:g}"
+        elif candidate.speedup >= self.limits.min_speedup and self._is_better(candidate):
+            self._stands(candidate)
         return candidate
 
-    def _quality(self, session: Session, indices: Sequence[int]) -> Quality:
-        quality = Quality()
-        for index, sample in zip(indices, self.samples.walk(indices), strict=True):
-            expected = self.kept[index] if self.kept is not None else self.source.run(sample)
-            quality.add(expected, session.run(sample))
-        return quality
+    def _is_better(self, candidate: Candidate) -> bool:
+        if self.standing is None:
+            return True
+        if self.limits.min_speedup <= 0:
+            return len(candidate.plan) > len(self.standing.plan)
+        return candidate.speedup > self.standing.speedup * _NOISE
+
+    def _stands(self, candidate: Candidate) -> None:
+        """Should the search be killed now, this is what is left of it."""
+        self.standing = candidate
+        about = {"sqnr_db": candidate.quality.sqnr_db, "speedup": candidate.speedup, "groups": len(candidate.plan)}
+        self.bench.journal.keep(candidate.model, about)
 
     def _good(self, candidate: Candidate | None) -> bool:
         if candidate is None:
@@ -321,16 +324,3 @@ def _costs(group: Group, floats: GroupTimes, integers: GroupTimes) -> str:
     if kind not in INTEGER_OPS:
         return f"onnxruntime runs it as {kind} all the same"
     return f"does not pay: {ours:.0f} us in integers, {theirs:.0f} us in float" if ours > theirs * _PAYS else ""
-
-
-def _remembered(session: Session, samples: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
-    """The outputs on every sample, or None when they are too large to keep."""
-    kept: list[Mapping[str, Any]] = []
-    size = 0
-    for sample in samples:
-        outputs = session.run(sample)
-        size += sum(getattr(array, "nbytes", 0) for array in outputs.values())
-        if size > _KEPT_OUTPUTS:
-            return None
-        kept.append(outputs)
-    return kept

@@ -125,7 +125,7 @@ def test_a_worker_that_dies_is_survived() -> None:
 
 def test_a_worker_says_why_no_sample_runs() -> None:
     model, _ = chain()
-    with ProcessPoolExecutor(1) as pool, pytest.raises(CalibrationError, match="none of 3 samples runs: .*"):
+    with ProcessPoolExecutor(1) as pool, pytest.raises(CalibrationError, match="none of 3 samples runs: "):
         collect(model, [node.output for node in model.graph], [{"x": np.ones((1, 9), np.float32)}] * 3, executor=pool)
 
 

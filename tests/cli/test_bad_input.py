@@ -119,7 +119,7 @@ def test_data_that_is_no_npz(command: Any, folder: Path) -> None:
         (("--target", "ort-gpu"), "ort-cpu"),
         (("--data", "data.npz", "--set", "quantise-static.ranges=mse"), "quantize-static"),
         (("--data", "data.npz", "--set", "quantize-static.range=mse"), "ranges"),
-        (("--data", "data.npz", "--set", "quantize-static.ranges=best"), "minmax"),
+        (("--data", "data.npz", "--set", "quantize-static.ranges=widest"), "minmax"),
         (("--data", "data.npz", "--set", "quantize-static"), "PASS.OPTION=VALUE"),
         (("--data", "data.npz", "--exclude", "("), "regular expression"),
         (("--data", "data.npz", "--metric", "best"), "top1"),
@@ -220,7 +220,7 @@ def test_an_interrupt_leaves_the_old_folder_whole(folder: Path, sent: signal.Sig
     process.send_signal(sent)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.strip() == "qcompiler: interrupted; nothing was written"
+    assert err.strip() == "qcompiler: interrupted; the result was not written"
     untouched(folder, {"model.onnx", "data.npz", "old", "slow.py", "running"})
 
 

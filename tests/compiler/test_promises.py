@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,3 +198,86 @@ def test_rows_that_are_no_samples_are_calibrated_together() -> None:
 def test_labels_that_are_no_class_indices(labels: np.ndarray) -> None:
     with pytest.raises(UsageError, match="label"):
         qc.compile(model_of(CONVS, **SHAPES), data={"x": images(), "label": labels}, metric="top1")
+
+
+def test_states_are_fed_back_and_the_recipe_says_so() -> None:
+    text = """g (float[1,32] x, float[1,32] s) => (float[1,32] y, float[1,32] t) {
+        a = MatMul(x, w) b = MatMul(s, v) c = Add(a, b) t = Tanh(c) y = MatMul(t, u) }"""
+    model = model_of(text, w=(32, 32), v=(32, 32), u=(32, 32))
+    rows = np.random.default_rng(0).standard_normal((24, 1, 32)).astype(np.float32)
+    result = qc.compile(model, data={"x": rows}, recipe="int8", feedback={"s": "t"}, min_speedup=0)
+    state = next(item for item in result.report["ranges"] if item["value"] == "s")
+    assert 0.5 < state["max"] <= 1.0  # what Tanh gives, not the zeros of the first sample
+    assert sum(state["histogram"]) == 12 * 32
+    assert tomllib.loads(result.recipe)["feedback"] == ["s=t"]
+    with pytest.raises(DataError, match="no output 'z'"):
+        qc.compile(model, data={"x": rows}, feedback={"s": "z"})
+
+
+def test_a_metric_that_cannot_judge_the_source_is_told_before_the_work(tmp_path: Path) -> None:
+    told: list[str] = []
+    with pytest.raises(UsageError, match="returned nan"):
+        qc.compile(
+            model_of(CONVS, **SHAPES), data={"x": images()}, metric=lambda outputs, labels: np.nan,
+            progress=told.append,
+        )  # fmt: skip
+    assert told[-1] == "scoring the model"
+
+
+def test_a_metric_that_cannot_judge_the_result_leaves_it_float() -> None:
+    calls = []
+
+    def metric(outputs: Any, labels: Any) -> float:
+        calls.append(1)
+        if len(calls) == 5:  # the source once, the lossless model and its source, then the quantized and its source
+            raise ZeroDivisionError("no good")
+        return 1.0
+
+    result = qc.compile(model_of(CONVS, **SHAPES), data={"x": images()}, metric=metric, min_speedup=0, min_sqnr=5)
+    assert result.report["decision"]["kept"] == "float"
+    assert "raised ZeroDivisionError: no good" in result.report["decision"]["reason"]
+
+
+def test_auto_stores_tables_smaller_where_that_costs_next_to_no_time() -> None:
+    text = """g (int64[1,128] i) => (float[1,128,64] y) {
+        e = Gather(t, i) h = MatMul(e, w) r = Relu(h) y = MatMul(r, v) }"""
+    model = model_of(text, t=(4000, 64), w=(64, 4096), v=(4096, 64))
+    rows = np.random.default_rng(0).integers(0, 4000, (24, 128))
+    result = qc.compile(model, data={"i": rows}, recipe="auto", min_sqnr=20, min_speedup=0.01)
+    assert result.report["size"]["ratio"] > 2.5
+    assert {item["choice"] for item in result.report["layers"] if item["op"] == "Gather"} == {"int8 weights"}
+
+
+UGLY = """g (float[1,8,6,6] x) => (float[1,4,6,6] y) {
+    z = Mul(x, zero) a = Conv<pads=[1,1,1,1]>(z, w, b) r = Relu(a) c = Conv(r, v) y = Add(c, k) }"""
+
+
+@pytest.mark.parametrize("fault", ["zero", "constant", "dead channel"])
+def test_activations_and_channels_of_nothing_are_quantized_all_the_same(fault: str) -> None:
+    model = model_of(UGLY, zero=(1,), w=(8, 8, 3, 3), b=(8,), v=(4, 8, 1, 1), k=(4, 1, 1))
+    arrays = {item.name: onnx.numpy_helper.to_array(item).copy() for item in model.graph.initializer}
+    arrays["zero"][:] = 0 if fault == "zero" else 1
+    arrays["b"][:] = np.abs(arrays["b"]) + 0.1
+    if fault == "dead channel":
+        arrays["w"][3], arrays["b"][3], arrays["v"][:, 5] = 0, 0, 0
+    for item in model.graph.initializer:
+        item.CopyFrom(onnx.numpy_helper.from_array(arrays[item.name], item.name))
+    rows = np.random.default_rng(0).standard_normal((16, 1, 8, 6, 6)).astype(np.float32)
+    if fault == "constant":
+        rows[:] = 0.25
+    result = qc.compile(model, data={"x": rows}, recipe="int8", min_speedup=0)
+    assert result.report["decision"]["kept"] == "int8"
+    assert min(item["sqnr_db"] or 999 for item in result.report["quality"]["outputs"].values()) > 20
+
+
+def test_infinity_in_one_group_leaves_that_group_float() -> None:
+    text = """g (float[1,32] x, float[1,32] q) => (float[1,32] y, float[1,32] z) {
+        y = MatMul(x, w) l = Log(q) z = MatMul(l, v) }"""
+    model = model_of(text, w=(32, 32), v=(32, 32))
+    random = np.random.default_rng(0)
+    data = {name: random.uniform(0.1, 1, (16, 1, 32)).astype(np.float32) for name in "xq"}
+    data["q"][4, 0, 0] = 0  # its logarithm is minus infinity
+    result = qc.compile(model, data=data, recipe="int8", min_speedup=0, min_sqnr=-100)
+    layers = {item["node"]: item for item in result.report["layers"]}
+    assert sorted(item["choice"] for item in layers.values()) == ["float", "int8"]
+    assert any("stays float: its activations hold NaN or infinity" in text for text in result.report["warnings"])

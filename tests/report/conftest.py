@@ -197,6 +197,7 @@ RICH: dict[str, Any] = {
             "method": "min-max",
             "scale": 1 / 255,
             "zero_point": 0,
+            "histogram": [1, 0, 40, 1200, 3, 1],
         },
         {
             "value": "/backbone/stage1/block0/relu",

@@ -131,7 +131,7 @@ def test_every_number_is_shown(rich: dict[str, Any]) -> None:
     text = Page(render_html(rich)).text
     missing, unknown = [], []
     for path, value in leaves(rich):
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, int | float) or path[-1] == "histogram":  # drawn
             continue
         show = next((SHOWN[end] for end in (".".join(path[-2:]), path[-1]) if end in SHOWN), None)
         if show is None:
@@ -264,6 +264,18 @@ def test_bars_stay_within_their_picture(rich: dict[str, Any]) -> None:
     for bar in Page(render_html(rich)).all("rect"):
         start, width = (float((bar.get(key) or "0").rstrip("%")) for key in ("x", "width"))
         assert start >= 0 and width >= 0 and start + width <= 100.01
+
+
+def test_a_histogram_is_drawn_above_its_range(rich: dict[str, Any]) -> None:
+    item = next(each for each in rich["ranges"] if "histogram" in each)
+    html = render_html(rich)
+    row = html[html.index(">", html.index('id="ranges"')) :]
+    row = row[row.index(item["value"]) :]
+    picture = row[row.index("<svg") : row.index("</svg>")]
+    assert picture.count('<rect class="source"') == sum(1 for count in item["histogram"] if count)
+    heights = [float(text) for text in re.findall(r'source" [^/]*height="([0-9.]+)"', picture)]
+    assert max(heights) == 24.0
+    assert heights.index(24.0) == 2  # of those that are not empty
 
 
 def test_bars_of_nothing_but_zeros(rich: dict[str, Any]) -> None:

@@ -1,0 +1,114 @@
+"""Measuring one plan: a lowering, a session, some samples, a clock. What is found out goes into a journal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from qcompiler.data import Dataset
+from qcompiler.errors import OutputError, QCompilerError
+from qcompiler.ir import Model
+from qcompiler.lower import Form, Group, Target
+from qcompiler.onnx_io import open_session
+from qcompiler.runtime import Session
+from qcompiler.search.candidate import Candidate
+from qcompiler.search.journal import Journal, plan_key
+from qcompiler.search.latency import interleaved
+from qcompiler.search.profile import GroupTimes, profile_groups
+from qcompiler.search.quality import OutputQuality, Quality
+
+__all__ = ["Bench"]
+
+_KEPT_OUTPUTS = 256 << 20  # bytes of the float model's outputs that are kept rather than computed again
+
+Plan = Mapping[Group, Form]
+
+
+class Bench:
+    """The float model on ``samples``, and any plan beside it. ``failed`` are candidates that could not be measured."""
+
+    def __init__(self, model: Model, target: Target, samples: Dataset, threads: int, journal: Journal) -> None:
+        self.model, self.target, self.samples, self.threads, self.journal = model, target, samples, threads, journal
+        self.source = open_session(model, threads=threads)
+        self.first = next(iter(samples))
+        self._expected: list[Mapping[str, Any]] | None = _remembered(self.source, samples)
+
+    def decibels(self, plan: Plan, indices: Sequence[int]) -> tuple[float, str]:
+        """The worst output's with ``plan`` over some samples, or -inf and why it does not run."""
+        name = f"decibels {plan_key(plan, indices)}"
+        if (known := self.journal.get(name)) is not None:
+            return float(known[0]), str(known[1])
+        try:
+            session = open_session(self.target.lower(self.model, plan), threads=self.threads)
+            found, problem = self._quality(session, indices).sqnr_db, ""
+        except OutputError:
+            raise
+        except QCompilerError as error:
+            found, problem = -math.inf, error.what
+        self.journal.put(name, [str(found), problem])
+        return found, problem
+
+    def candidate(self, name: str, plan: dict[Group, Form]) -> Candidate:
+        """The whole model with ``plan``, judged on all samples and timed beside the float one.
+
+        One that cannot be lowered, loaded or run has no outputs, the float model for its own, and says ``why``.
+        """
+        record = f"whole {plan_key(plan)}"
+        try:
+            lowered = self.target.lower(self.model, plan)
+            known = self.journal.get(record)
+            if known is not None:
+                return Candidate(name, plan, lowered, _quality_of(known["quality"]), known["speedup"])
+            session = open_session(lowered, threads=self.threads)
+            quality = self._quality(session, range(len(self.samples)))
+        except OutputError:
+            raise
+        except QCompilerError as error:
+            return Candidate(name, plan, self.model, Quality(), math.nan, error.what)
+        source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
+        speedup = source.least / compiled.least
+        self.journal.put(record, {"quality": asdict(quality), "speedup": speedup})
+        return Candidate(name, plan, lowered, quality, speedup)
+
+    def float_times(self, groups: Sequence[Group]) -> GroupTimes:
+        """Microseconds of each group in the float model."""
+        return self._times("float", self.model, groups)
+
+    def quantized_times(self, candidate: Candidate, groups: Sequence[Group]) -> GroupTimes:
+        """Microseconds of each of ``groups`` in a candidate."""
+        return self._times(plan_key(candidate.plan), candidate.model, groups)
+
+    def _times(self, name: str, model: Model, groups: Sequence[Group]) -> GroupTimes:
+        known = self.journal.get(f"times {name}")
+        if known is None:
+            found, _ = profile_groups(model, groups, self.first, runs=20, threads=self.threads)
+            known = [[place, *found[group]] for place, group in enumerate(groups) if group in found]
+            self.journal.put(f"times {name}", known)
+        return {groups[place]: (kind, microseconds) for place, kind, microseconds in known}
+
+    def _quality(self, session: Session, indices: Sequence[int]) -> Quality:
+        quality = Quality()
+        for index, sample in zip(indices, self.samples.walk(indices), strict=True):
+            expected = self._expected[index] if self._expected is not None else self.source.run(sample)
+            quality.add(expected, session.run(sample))
+        return quality
+
+
+def _quality_of(record: Mapping[str, Any]) -> Quality:
+    outputs = {name: OutputQuality(**item) for name, item in record["outputs"].items()}
+    return Quality(**{**record, "outputs": outputs})
+
+
+def _remembered(session: Session, samples: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+    """The outputs on every sample, or None when they are too large to keep."""
+    kept: list[Mapping[str, Any]] = []
+    size = 0
+    for sample in samples:
+        outputs = session.run(sample)
+        size += sum(getattr(array, "nbytes", 0) for array in outputs.values())
+        if size > _KEPT_OUTPUTS:
+            return None
+        kept.append(outputs)
+    return kept
