@@ -1,6 +1,9 @@
-"""int8 of qcompiler beside the quantizers of onnxruntime: same data, same run, one thread, interleaved.
+"""int8 of qcompiler beside the quantizers of onnxruntime and NNCF: same data, same run, one thread, interleaved.
 
     python -m benchmarks.quantization [MODEL ...]
+
+NNCF with OpenVINO is there where both are installed (the extra ``peers``). OpenVINO works on a thread of its own, so
+that its rows are timed in turn with float onnxruntime by the wall's clock; their speed-up is against that.
 
 quantize_static: uint8 activations, int8 weights per channel, Q/DQ, after quant_pre_process where that works.
 Even samples calibrate, odd ones score.
@@ -13,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ from qcompiler.onnx_io import open_session
 from qcompiler.runtime import Session
 from qcompiler.search import Accuracy, Quality, interleaved
 
-SAMPLES = {"squeezenet1.1": None, "squeezenet1.1-fp16": 64, "minilm-l6": 64, "mnist-cntk": 400, "selfattn-mnist": 400,
+SAMPLES = {"squeezenet1.1": None, "squeezenet1.1-fp16": 64, "minilm-l6": 256, "mnist-cntk": 400, "selfattn-mnist": 400,
            "cifar10-cnn": 400, "silero-vad": 128}  # fmt: skip
 
 
@@ -55,6 +59,9 @@ def main(names: list[str]) -> None:
             ),
             "quantize_dynamic": lambda path=path: _quantize_dynamic(path),
         }
+        if find_spec("nncf") and find_spec("openvino"):
+            makers["OpenVINO float"] = lambda path=path: OpenVino(path)
+            makers["NNCF, OpenVINO"] = lambda path=path, data=calibration: OpenVino(path, data)
         for label, make in makers.items():
             began = time.perf_counter()
             try:
@@ -69,8 +76,15 @@ def main(names: list[str]) -> None:
             expected = source.run(sample)
             for label, session in sessions.items():
                 quality[label].add(expected, session.run(sample))
-        timings = interleaved(list(sessions.values()), next(iter(scoring)), seconds=8)
-        for (label, session), timing in zip(sessions.items(), timings, strict=True):
+        first = next(iter(scoring))
+        own = {label: session for label, session in sessions.items() if session.threads == 1}
+        times = dict(zip(own, interleaved(list(own.values()), first, seconds=8), strict=True))
+        speedups = {label: times["float"].least / timing.least for label, timing in times.items()}
+        for label, session in sessions.items():
+            if label not in times:
+                wall, times[label] = interleaved([source, session], first, seconds=4)
+                speedups[label] = wall.least / times[label].least
+        for label, session in sessions.items():
             found = quality[label]
             outputs = list(found.outputs.values())
             decibels = " and ".join(f"{item.sqnr_db:.1f}" for item in outputs)
@@ -78,8 +92,8 @@ def main(names: list[str]) -> None:
             agreed = "" if found.agreement is None else f"{100 * found.agreement:.1f} %"
             accuracy = _accuracy(name, session, scoring)
             right = "" if accuracy is None else f"{100 * accuracy:.1f} %"
-            print(f"| {name} | {label} | {decibels} | {cosine:.4f} | {agreed} | {right} | {timing.least:.3f} | "
-                  f"{timings[0].least / timing.least:.2f} | {seconds[label]:.1f} |", flush=True)  # fmt: skip
+            print(f"| {name} | {label} | {decibels} | {cosine:.4f} | {agreed} | {right} | {times[label].least:.3f} | "
+                  f"{speedups[label]:.2f} | {seconds[label]:.1f} |", flush=True)  # fmt: skip
         for label, reason in failed.items():
             print(f"| {name} | {label} | {reason} | | | | | | |", flush=True)
 
@@ -101,6 +115,32 @@ def _accuracy(name: str, session: Session, scoring: Dataset) -> float | None:
     return Accuracy("top1").score([session.run(sample) for sample in scoring], scoring.labels)
 
 
+class OpenVino(Session):
+    """A model in OpenVINO, quantized by NNCF when there is data; one thread, which is not the caller's."""
+
+    def __init__(self, path: Path, data: Dataset | None = None) -> None:
+        import openvino
+
+        model = openvino.Core().read_model(str(path))
+        if data is not None:
+            import nncf
+
+            model = nncf.quantize(model, nncf.Dataset(list(data)), subset_size=len(data))
+        options = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+        made = openvino.compile_model(model, "CPU", options)
+        self.request = made.create_infer_request()
+        self.names = [item.get_any_name() for item in made.outputs]
+        self.threads = 0  # not ours: the wall's clock has to be taken
+
+    def run(self, feeds: Any, outputs: Any = None) -> dict[str, Any]:
+        self.request.infer(dict(feeds))
+        return {name: self.request.get_tensor(name).data.copy() for name in self.names}
+
+    def prepared(self, feeds: Any) -> Any:
+        held = dict(feeds)
+        return lambda: self.request.infer(held)
+
+
 class _Reader:
     """What quantize_static wants to read from."""
 
@@ -117,7 +157,7 @@ def _quantize_static(path: Path, calibration: Dataset, method: str) -> Session:
 
     with tempfile.TemporaryDirectory() as folder:
         prepared, made = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
-        upgraded = _at_opset_17(path, Path(folder) / "upgraded.onnx")
+        upgraded = at_opset_17(path, Path(folder) / "upgraded.onnx")
         try:
             with contextlib.chdir(folder):  # it leaves a file where it stands
                 quant_pre_process(str(upgraded), str(prepared))
@@ -138,7 +178,7 @@ def _quantize_dynamic(path: Path) -> Session:
         return Session(Path(folder) / "int8.onnx")
 
 
-def _at_opset_17(path: Path, upgraded: Path) -> Path:
+def at_opset_17(path: Path, upgraded: Path) -> Path:
     """Old files as quantize_static needs them for weights per channel: operator set 17, initializers no inputs."""
     import onnx
     from onnx import version_converter
