@@ -74,6 +74,13 @@ def _tell_model(found: dict[str, Any]) -> None:
             (item["rule"], str(item["count"]), item["reason"], _some(item["nodes"])) for item in found["near_misses"]
         ]
         table(rows, ("rule that nearly fired", "times", "why not", "for example at"))
+    if found["chosen"]:
+        forms = [
+            (item["choice"], str(item["count"]), _number(item["source_us"]), _number(item["compiled_us"]),
+             item["worst"] or "", _number(item["sqnr_db"], 1))
+            for item in found["chosen"]
+        ]  # fmt: skip
+        table(forms, ("form", "layers", "us before", "us now", "most sensitive", "dB with it alone"))
     if found["layers"]:
         rows = [(item["node"], item["op"], item["reason"], item["advice"]) for item in found["layers"]]
         table(rows, ("stays float", "operator", "why", "what would change it"))
@@ -99,6 +106,10 @@ def _tell_node(found: dict[str, Any]) -> None:
         for text in (layer["reason"], layer["advice"]):
             if text:
                 result(f"  {text}")
+
+
+def _number(value: float | None, places: int = 0) -> str:
+    return "" if value is None else f"{value:.{places}f}"
 
 
 def _fate(found: dict[str, Any]) -> str:

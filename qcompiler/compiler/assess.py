@@ -7,7 +7,7 @@ import platform
 import resource
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,25 +131,25 @@ def statistics_of(model: Model) -> dict[str, Any]:
 def layer_records(
     model: Model,
     choice: Choice,
-    groups: list[Group],
+    forms: Mapping[Group, Sequence[Form]],
     refused: Mapping[Any, str],
     statistics: Mapping[Value, RangeStatistics],
     sample: Mapping[str, Any],
     threads: int,
 ) -> dict[str, Any]:
     """The report's ``layers``, ``ranges`` and ``fused``: what each group became, why, and what it costs."""
-    best = choice.best
+    best, groups = choice.best, list(forms)
     chosen = dict(best.plan) if best is not None else {}
     before, _ = profile_groups(model, groups, sample, threads=threads)
     after, _ = profile_groups(best.model if best is not None else model, groups, sample, threads=threads)
     layers = []
-    for group in groups:
+    for group, offered in forms.items():
         why = choice.reasons.get(group, "")
         layers.append({
             "node": group.name,
             "op": group.anchor.op_type,
             "choice": form_name(chosen[group]) if group in chosen else "float",
-            "reason": "" if group in chosen else why or choice.reason,
+            "reason": _reason(offered, chosen[group], why) if group in chosen else why or choice.reason,
             "source_us": before[group][1] if group in before else None,
             "compiled_us": after[group][1] if group in after else None,
             "sqnr_db": choice.sensitivity.get(group),
@@ -172,6 +172,12 @@ def layer_records(
         "ranges": ranges,
         "fused": {"planned": len(chosen), "found": found, "left_float": sorted(left)},
     }
+
+
+def _reason(offered: Sequence[Form], form: Form, why: str) -> str:
+    """Why a group did not take the form that is preferred; empty where it did."""
+    first = offered[0]
+    return "" if form.kind == first.kind else f"not {first.kind}: {why or 'it gained nothing'}"
 
 
 def form_name(form: Form) -> str:

@@ -54,7 +54,7 @@ def report_of(
 
 def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     """What was tried, what was kept and why, and what became of each group."""
-    groups, best = list(job.context.facts["forms"]), choice.best
+    groups, best = job.context.facts["forms"], choice.best
     tried = [
         {
             "name": item.name,
@@ -70,7 +70,7 @@ def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     sample = next(iter(job.scoring))
     facts = job.context.facts
     seen = facts.get("statistics", {})
-    layers = layer_records(model, choice, groups, facts["refused"], seen, sample, job.threads)
+    layers = layer_records(model, choice, facts["forms"], facts["refused"], seen, sample, job.threads)
     return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
 
 

@@ -21,7 +21,8 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     ``report`` and ``trace`` are what ``report.json`` and ``trace.json`` hold. Keys of the result: ``decision`` (kept,
     reason) or None, ``undone`` (passes that were rolled back or left out, and why), ``rules`` (those that fired, how
     often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
-    ``layers`` (those that stayed float, and why).
+    ``chosen`` (each form that layers took: how many, their times in the source and now, and which of them leaves fewest
+    decibels by itself), ``layers`` (those that stayed float, and why).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -48,12 +49,32 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
             {"pass": name, "rule": rule, "reason": reason, "count": len(nodes), "nodes": nodes[:_EXAMPLES]}
             for (name, rule, reason), nodes in sorted(misses.items(), key=lambda entry: -len(entry[1]))
         ],
+        "chosen": _chosen(report.get("layers", ())),
         "layers": [
             {"node": item["node"], "op": item["op"], "reason": item["reason"], "advice": _advice(item)}
             for item in report.get("layers", ())
             if item["choice"] == "float"
         ],
     }
+
+
+def _chosen(layers: Sequence[Document]) -> list[dict[str, Any]]:
+    """What layers became, by form; times are sums over those of which both are known."""
+    found = []
+    for choice in dict.fromkeys(item["choice"] for item in layers if item["choice"] != "float"):
+        those = [item for item in layers if item["choice"] == choice]
+        timed = [item for item in those if item["source_us"] is not None and item["compiled_us"] is not None]
+        known = [item for item in those if item["sqnr_db"] is not None]
+        worst = min(known, key=lambda item: float(item["sqnr_db"]), default=None)
+        found.append({
+            "choice": choice,
+            "count": len(those),
+            "source_us": sum(item["source_us"] for item in timed) if timed else None,
+            "compiled_us": sum(item["compiled_us"] for item in timed) if timed else None,
+            "worst": worst and worst["node"],
+            "sqnr_db": worst and worst["sqnr_db"],
+        })  # fmt: skip
+    return found
 
 
 def explain_node(report: Document, trace: Document, standing: Mapping[str, str], name: str) -> dict[str, Any]:
@@ -104,11 +125,15 @@ def _advice(layer: Document) -> str:
     """What would change the choice; empty where nothing that the user can do would."""
     reason = layer["reason"] or ""
     if layer["choice"] != "float":
-        return ""
+        return f"`--exclude '^{re.escape(layer['node'])}$'` would leave it float"
     if "does not pay" in reason:
         return "`--min-speedup 0` asks for the smallest model whatever its time"
     if "dB" in reason or "error" in reason:
         return "a lower `--min-sqnr` lets it in"
+    if "NaN" in reason or "never ran" in reason:
+        return "other samples in `--data` would give it a range"
+    if "budget" in reason:
+        return "a longer `--budget` gives it its turn"
     if "excluded" in reason:
         return "leave out the `--exclude` that names it"
     return ""

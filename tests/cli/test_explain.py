@@ -113,3 +113,30 @@ def test_layers_tell_what_would_change_their_choice(command: Any, folder: Path) 
     found = json.loads(command("explain", "int8", "--json", cwd=folder).out)
     (layer,) = [item for item in found["layers"] if item["op"] == "Conv"]
     assert layer["reason"]
+
+
+def test_what_layers_became_and_what_would_change_it(command: Any, tmp_path: Path) -> None:
+    import numpy as np
+
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[1,64,256] x) => (float[1,64,256] y)
+        { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"""
+    model = parser.parse_model(text)
+    random = np.random.default_rng(0)
+    for name in "wv":
+        array = random.normal(size=(256, 256)).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    onnx.save(model, tmp_path / "model.onnx")
+    np.savez(tmp_path / "data.npz", x=random.normal(size=(8, 1, 64, 256)).astype(np.float32))
+    words = ("--data", "data.npz", "--exclude", "^y$", "--min-speedup", "0.01", "-q")
+    done = command("compile", "model.onnx", "-o", "build", *words, cwd=tmp_path)
+    assert done.status == 0, done.err
+    found = explained(command, tmp_path / "build")
+    (form,) = found["chosen"]
+    assert (form["choice"], form["count"]) == ("int8", 1)
+    assert form["source_us"] > 0 and form["compiled_us"] > 0
+    (left,) = found["layers"]
+    assert (left["reason"], left["advice"]) == ("the user excluded it", "leave out the `--exclude` that names it")
+    layer = explained(command, tmp_path / "build", "a")["layer"]
+    assert layer["choice"] == "int8"
+    assert layer["advice"] == "`--exclude '^a$'` would leave it float"
+    assert "int8" in command("explain", "build", cwd=tmp_path).out
