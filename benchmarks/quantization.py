@@ -90,15 +90,15 @@ def main(names: list[str]) -> None:
             decibels = " and ".join(f"{item.sqnr_db:.1f}" for item in outputs)
             cosine = min(item.cosine for item in outputs)
             agreed = "" if found.agreement is None else f"{100 * found.agreement:.1f} %"
-            accuracy = _accuracy(name, session, scoring)
-            right = "" if accuracy is None else f"{100 * accuracy:.1f} %"
+            share = accuracy(name, session, scoring)
+            right = "" if share is None else f"{100 * share:.1f} %"
             print(f"| {name} | {label} | {decibels} | {cosine:.4f} | {agreed} | {right} | {times[label].least:.3f} | "
                   f"{speedups[label]:.2f} | {seconds[label]:.1f} |", flush=True)  # fmt: skip
         for label, reason in failed.items():
             print(f"| {name} | {label} | {reason} | | | | | | |", flush=True)
 
 
-def _accuracy(name: str, session: Session, scoring: Dataset) -> float | None:
+def accuracy(name: str, session: Session, scoring: Dataset | None = None) -> float | None:
     """Share of right answers: top-1 on the labels, or the nearest class centre for sentence embeddings."""
     if name == "minilm-l6":
         data = np.load(zoo_folder() / "data" / "agnews-minilm.npz")
@@ -110,7 +110,7 @@ def _accuracy(name: str, session: Session, scoring: Dataset) -> float | None:
         centres = np.stack([vectors[:1000][labels[:1000] == kind].mean(0) for kind in range(4)])
         centres /= np.linalg.norm(centres, axis=1, keepdims=True)
         return float(((vectors[1000:] @ centres.T).argmax(1) == labels[1000:]).mean())
-    if scoring.labels is None:
+    if scoring is None or scoring.labels is None:
         return None
     return Accuracy("top1").score([session.run(sample) for sample in scoring], scoring.labels)
 

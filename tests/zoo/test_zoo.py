@@ -86,29 +86,6 @@ def test_batch_norms_of_ultraface_fold_into_its_convolutions() -> None:
     assert any("freeze-initializers" in text for text in result.report["warnings"])
 
 
-def test_squeezenet_int8() -> None:
-    """quantize_static reaches 23.0 dB and 96.8 % agreement on the same halves."""
-    data = samples("squeezenet1.1")
-    # Without regard to time: whether integers pay at all is the processor's.
-    result = qc.compile(model_path("squeezenet1.1"), recipe="int8", data=data, metric="top1", min_speedup=0)
-    report = result.report
-    assert report["decision"]["kept"] == "int8"
-    assert report["quality"]["samples"] == 125
-    assert report["quality"]["outputs"]["softmaxout_1"]["sqnr_db"] >= 25.0
-    assert report["quality"]["agreement"] >= 0.95
-    assert report["quality"]["metric"]["drop"] <= 0.02
-    assert report["fused"]["left_float"] == []
-    assert report["size"]["ratio"] > 3.5
-
-
-def test_minilm_in_four_bits() -> None:
-    """The table of embeddings too: a sixth of the float file."""
-    result = qc.compile(model_path("minilm-l6"), recipe="int4-weights", data=samples("minilm-l6", 64))
-    assert result.report["decision"]["kept"] == "int8"
-    assert result.report["quality"]["outputs"]["sentence_embedding"]["cosine"] >= 0.98
-    assert result.report["size"]["ratio"] >= 5.0
-
-
 @pytest.mark.parametrize(
     "name",
     [
