@@ -142,6 +142,7 @@ def layer_records(
     chosen = dict(best.plan) if best is not None else {}
     before, _ = profile_groups(model, groups, sample, threads=threads)
     after, _ = profile_groups(best.model if best is not None else model, groups, sample, threads=threads)
+    fallback = choice.reason if best is None else "does not pay: with it the model is slower than without"
     layers = []
     for group, offered in forms.items():
         why = choice.reasons.get(group, "")
@@ -149,7 +150,7 @@ def layer_records(
             "node": group.name,
             "op": group.anchor.op_type,
             "choice": form_name(chosen[group]) if group in chosen else "float",
-            "reason": _reason(offered, chosen[group], why) if group in chosen else why or choice.reason,
+            "reason": _reason(offered, chosen[group], why) if group in chosen else why or fallback,
             "source_us": before[group][1] if group in before else None,
             "compiled_us": after[group][1] if group in after else None,
             "sqnr_db": choice.sensitivity.get(group),

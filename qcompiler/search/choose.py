@@ -174,6 +174,10 @@ class _Chooser:
             group: 10 ** (-decibels / 10) if decibels < math.inf else 1e-30 for group, decibels in sensitivity.items()
         }
         able = [group for group in self.forms if gains[group] > 0 and sensitivity[group] > -math.inf]
+        for group in self.forms:
+            if gains[group] <= 0:
+                slower = f"does not pay: {-gains[group]:.0f} us more in integers than in float"
+                self.choice.reasons.setdefault(group, slower)
         order = sorted(able, key=lambda group: -gains[group] / noise[group])
         # Where not every sample is looked at, one that is not may lie a little lower.
         bar = self.limits.min_sqnr + (0.2 if len(self.trials) < self.count else 0.0)
