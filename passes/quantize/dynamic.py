@@ -28,5 +28,6 @@ class QuantizeDynamic(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         """Offers forms only. Raises UsageError without a target."""
         target: Target = context.target
-        groups = candidates(self, model, context, DYNAMIC, self.exclude)
+        odd = context.facts.get("not_finite", ())  # of one NaN the range would be none
+        groups = [group for group in candidates(self, model, context, DYNAMIC, self.exclude) if group not in odd]
         return offer(context, groups, lambda group: Form(DYNAMIC, target.weight_spec(group.weight_axis)))

@@ -74,6 +74,9 @@ class QuantizeStatic(Pass):
         context.facts["statistics"] = statistics
         usable = {value: seen for value, seen in statistics.items() if seen.count and not seen.odd}
         unusable = {group for group in groups if not usable.keys() >= {*group.data, group.output}}
+        context.facts["not_finite"] = {
+            group for group in unusable if any(statistics[value].odd for value in group.data)
+        }
         for group in unusable:
             refused[group.anchor] = _objection([statistics[value] for value in (*group.data, group.output)])
             context.warn(f"{group.name} stays float: {refused[group.anchor]}")
@@ -172,10 +175,13 @@ def _relative_error(source: Session, session: Session, samples: Dataset) -> floa
             continue
         found = session.run(sample)
         for name, array in expected.items():
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.shape == found[name].shape:
-                there = np.isfinite(array)
-                real = array[there].astype(np.float64)
-                errors[name] += float(np.square(real - found[name][there]).sum())
-                powers[name] += float(np.square(real).sum())
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                continue
+            if array.shape != found[name].shape:
+                return float("inf")
+            there = np.isfinite(array)
+            real = array[there].astype(np.float64)
+            errors[name] += float(np.square(real - found[name][there]).sum())
+            powers[name] += float(np.square(real).sum())
     total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
     return total if np.isfinite(total) else float("inf")

@@ -35,8 +35,28 @@ def collect(
     """Statistics of ``values``, float tensors, over ``samples``: bit for bit the same for any batches, order, workers.
 
     ``executor`` counts parts of the samples elsewhere; None counts here. What its workers lose is counted here.
-    ``progress`` is told how many samples are done. Raises CalibrationError when no sample runs.
+    Where no sample runs with the values of subgraphs observed, these stay empty. ``progress`` is told how many samples
+    are done. Raises CalibrationError when no sample runs.
     """
+    try:
+        return _collect(model, values, samples, threads, executor, progress)
+    except CalibrationError:
+        outer = [value for value in values if value.home is model.graph]
+        if len(outer) == len(values):
+            raise
+        # What a loop gives has to be of one shape in all turns; the rest of the model is not to suffer from it.
+        found = _collect(model, outer, samples, threads, executor, progress)
+        return {value: found.get(value) or RangeStatistics() for value in values}
+
+
+def _collect(
+    model: Model,
+    values: Sequence[Value],
+    samples: Iterable[Sample],
+    threads: int,
+    executor: Executor | None,
+    progress: Callable[[int], None],
+) -> dict[Value, RangeStatistics]:
     derived = _derived(values)
     watched = [value for value in values if value not in derived]
     exposed, names = with_outputs(model, watched)

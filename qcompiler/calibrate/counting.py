@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError, Executor, Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -114,7 +113,7 @@ def count_elsewhere(
         future, part, by_row = waiting.pop(0)
         try:
             take(future.result())
-        except (BrokenProcessPool, CancelledError, OSError):
+        except (BrokenExecutor, CancelledError, OSError):
             take(counter.count(part, by_row))
 
     for part, by_row in _parts(samples):
@@ -152,7 +151,9 @@ def _work(
     digest: str, model: bytes, threads: int, names: list[str], samples: Sequence[Sample], by_row: bool
 ) -> Counted:
     """In a worker: count ``samples``; the session is kept for the next part."""
-    if digest not in _opened:
+    session = _opened.get(digest)
+    if session is None:
+        session = Session(model, threads=threads)
         _opened.clear()
-        _opened[digest] = Session(model, threads=threads)
-    return Counter(_opened[digest], names).count(samples, by_row)
+        _opened[digest] = session
+    return Counter(session, names).count(samples, by_row)

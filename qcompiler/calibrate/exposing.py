@@ -54,7 +54,7 @@ def _lifted(model: Model, values: list[Value]) -> dict[Value, Value]:
     """For each of ``values``, which stand in subgraphs, the output of the main graph that gives it."""
     found = {value: value for value in values if _graph_of(value) is not model.graph}
     while inner := {key: value for key, value in found.items() if _graph_of(value) is not model.graph}:
-        # The deepest first, so that every node is made anew once for all that stand in it.
+        # The deepest first: what they give stands one graph further out, where others may stand already.
         depth = max(_depth(_graph_of(value)) for value in inner.values())
         for owner in dict.fromkeys(_graph_of(value).owner for value in inner.values()):
             assert owner is not None
@@ -77,28 +77,16 @@ def _depth(graph: Graph) -> int:
 
 
 def _given_by(owner: Node, values: list[Value]) -> list[Value]:
-    """Outputs of a node that takes the place of ``owner`` and gives ``values`` of its subgraphs too."""
-    graphs = list(owner.subgraphs())
+    """Further outputs of ``owner`` that give ``values`` of its subgraphs."""
+    given = []
     for value in values:
-        for graph in graphs:
-            if _graph_of(value) is graph:
-                graph.add_output(_of_its_own(graph, value))
-            else:
-                graph.add_output(_of_its_own(graph, graph.add_constant(tensor(np.zeros(0, np.float32)), "not_taken")))
-    outer = owner.graph
-    assert outer is not None
-    made = Node(owner.op_type, owner.inputs, owner.attrs, outputs=len(owner.outputs) + len(values), name=owner.name)
-    made.doc, made.metadata = owner.doc, dict(owner.metadata)
-    for old, new in zip(owner.outputs, made.outputs, strict=False):
-        new.name, new.type, new.doc = old.name, old.type, old.doc
-        old.replace_uses(new)
-    place = outer.insert_before(owner, Node("Identity", outputs=0))
-    outer.remove(owner)  # first: a subgraph has one owner at a time
-    outer.insert_before(place, made)
-    outer.remove(place)
-    given = list(made.outputs[len(owner.outputs) :])
-    for value in given:
-        value.type = TensorType(DType.FLOAT, None)
+        for graph in owner.subgraphs():
+            held = (
+                value if _graph_of(value) is graph else graph.add_constant(tensor(np.zeros(0, np.float32)), "nothing")
+            )
+            graph.add_output(_of_its_own(graph, held))
+        given.append(owner.add_output())
+        given[-1].type = TensorType(DType.FLOAT, None)
     return given
 
 

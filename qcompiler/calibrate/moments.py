@@ -50,8 +50,8 @@ def second_moments(
 
     Layers that read the same in the same way share one. Of a convolution at most 64 patches a sample are looked at,
     spread evenly. What is not finite is left out. Layers of another kind, or of more than 8192 inner elements, are not
-    in the result. Where the sums of all layers would take more than 512 MiB, ``samples`` are walked several times.
-    Raises CalibrationError when no sample runs.
+    in the result, nor those of loops that give another shape in each turn. Where the sums of all layers would take more
+    than 512 MiB, ``samples`` are walked several times. Raises CalibrationError when no sample runs.
     """
     keys: dict[tuple[Any, ...], list[Node]] = {}
     for node in nodes:
@@ -79,6 +79,10 @@ def second_moments(
             for key in part:
                 name = names[key[0]]
                 _add(sums[key], _vectors(np.asarray(sample[name] if name in fed else outputs[name]), key))
+        if not ran and any(key[0].home is not model.graph for key in part):
+            outer = [node for key in part if key[0].home is model.graph for node in keys[key]]
+            found |= second_moments(model, outer, samples, threads=threads, progress=progress) if outer else {}
+            continue
         if not ran:
             raise CalibrationError(f"no sample runs: {reason}" if reason else "there are no samples")
         found |= {node: sums[key] for key in part for node in keys[key]}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.data import Dataset, InputSpec, Sample
-from qcompiler.errors import DataError
+from qcompiler.errors import DataError, LoweringError
 from qcompiler.runtime import Session
 
 __all__ = ["with_states"]
@@ -19,7 +19,7 @@ def with_states(dataset: Dataset, session: Session, feedback: Mapping[str, str])
 
     ``feedback`` maps inputs to the outputs that the next run gets there. The first run gets zeros, with 1 for sizes
     that are not fixed. Runs the model once over all samples and keeps the states. Raises DataError for names or shapes
-    that do not fit, LoweringError when the model does not run.
+    that do not fit, and when the model does not run.
     """
     specs = {spec.name: spec for spec in session.inputs}
     for name, given in feedback.items():
@@ -31,7 +31,10 @@ def with_states(dataset: Dataset, session: Session, feedback: Mapping[str, str])
     states: list[Sample] = []
     for index, sample in enumerate(dataset):
         states.append(state)
-        outputs = session.run({**sample, **state})
+        try:
+            outputs = session.run({**sample, **state})
+        except LoweringError as error:
+            raise DataError(f"the model does not run on sample {index}: {error.what}") from None
         state = {name: outputs[given] for name, given in feedback.items()}
         for name, array in state.items():
             if array.dtype != specs[name].dtype or array.ndim != len(specs[name].shape or ()):

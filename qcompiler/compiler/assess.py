@@ -145,7 +145,7 @@ def layer_records(
     fallback = choice.reason if best is None else "does not pay: with it the model is slower than without"
     layers = []
     for group, offered in forms.items():
-        why = choice.reasons.get(group, "")
+        why = choice.reasons.get(group, "") or refused.get(group.anchor, "")
         layers.append({
             "node": group.name,
             "op": group.anchor.op_type,
@@ -155,12 +155,16 @@ def layer_records(
             "compiled_us": after[group][1] if group in after else None,
             "sqnr_db": choice.sensitivity.get(group),
         })  # fmt: skip
+    anchors = {group.anchor for group in forms}
     for node, reason in refused.items():
+        if node in anchors:  # refused in one form, offered in another
+            continue
         layers.append({
             "node": node.name or node.output.name, "op": node.op_type, "choice": "float", "reason": reason,
             "source_us": None, "compiled_us": None, "sqnr_db": None,
         })  # fmt: skip
-    values = (*model.graph.inputs, *(value for node in model.nodes() for value in node.outputs))
+    values = [value for graph in model.graphs() for value in graph.inputs]
+    values += [value for node in model.nodes() for value in node.outputs]
     ranges = [_range_record(value, statistics.get(value)) for value in values if value.quant is not None]
     left = [
         group.name

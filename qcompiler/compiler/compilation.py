@@ -19,7 +19,8 @@ from qcompiler.compiler.assess import Measured, environment, measure, statistics
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of, trace_of
 from qcompiler.compiler.job import Job
-from qcompiler.data import InputSpec, open_dataset, split
+from qcompiler.data import Dataset, InputSpec, open_dataset, split
+from qcompiler.dtypes import DType
 from qcompiler.errors import DataError, GateError, LoweringError, PassError, QCompilerError, UsageError
 from qcompiler.ir import Model, Tensor, TensorType, clone_model
 from qcompiler.lower import SATURATES, OrtCpu, Target, products_saturate
@@ -45,6 +46,7 @@ _RANDOM = 2  # random samples on which lossless passes are checked where there a
 _EXACT = 40.0  # decibels that a lossless rewrite keeps on every sample, whatever the order of additions
 _NOTHING = 1e-5  # a difference below this is none, however small the output itself
 _USUAL = {"min_sqnr": 20.0, "min_speedup": 1.0}  # limits of a lossy recipe that sets none
+_LOOKED_AT = 32  # samples that tell one set of data from another
 _TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
 
 
@@ -168,6 +170,8 @@ def compile(
     as_file = isinstance(source, str | Path) and not origin.repairs
     session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
     if feedback:
+        if batch_size not in (None, 1):
+            raise UsageError("a state is fed back from sample to sample, not through batches", hint="no --batch-size")
         progress("running the model for its states")
         dataset = with_states(dataset, session, feedback)
     lossy = not all(item.lossless for item in chosen.passes)
@@ -199,7 +203,7 @@ def compile(
     journal = Journal()
     if unfinished is not None:
         said = (chosen.to_toml(), repr(chosen_target), len(dataset), threads, seed)
-        journal = Journal(Path(unfinished), _fingerprint(origin, context.samples, said))
+        journal = Journal(Path(unfinished), _fingerprint(origin, dataset, said))
         if journal.found:
             progress(f"going on from {unfinished}")
     job = Job(
@@ -238,14 +242,15 @@ def _for_cpu(target: Target, name: str | None) -> Target:
     return replace(target, saturates=SATURATES[name])
 
 
-def _fingerprint(model: Model, samples: Sequence[Mapping[str, Any]], said: tuple[Any, ...]) -> str:
-    """What tells one compile from another: version, model, some of the data, and how it was asked for."""
-    found = hashlib.sha256(repr((environment("", 1)["qcompiler"], said)).encode())
+def _fingerprint(model: Model, dataset: Dataset, said: tuple[Any, ...]) -> str:
+    """What tells one compile from another: machine and versions, model, some of the data, and how it was asked for."""
+    found = hashlib.sha256(repr((environment("", 1), said)).encode())
     found.update(without_weights(model).SerializeToString())
-    for value in model.graph.constants:
-        if isinstance(value.const, Tensor):
-            found.update(value.const.numpy().tobytes())
-    for sample in samples:
+    for graph in model.graphs():
+        for value in graph.constants:
+            if isinstance(value.const, Tensor) and value.const.dtype is not DType.STRING:
+                found.update(value.const.numpy().tobytes())
+    for sample in dataset.walk(range(0, len(dataset), -(-len(dataset) // _LOOKED_AT))):
         for name, array in sample.items():
             found.update(name.encode() + np.asarray(array).tobytes())
     return found.hexdigest()

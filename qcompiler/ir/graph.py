@@ -200,6 +200,14 @@ class Node:
         if standing:
             _claim(self)
 
+    def add_output(self) -> Value:
+        """A further output, behind those that there are. What the operator gives there is the caller's knowledge."""
+        value = Value()
+        value.producer, value.index = self, len(self._outputs)
+        self._outputs = (*self._outputs, value)
+        self.touched = Clock.now
+        return value
+
     def subgraphs(self) -> Iterator[Graph]:
         """The graphs among the attributes, in order."""
         return chain.from_iterable(attr.graphs() for attr in self.attrs.values()) if self.attrs else iter(())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 
@@ -181,6 +182,8 @@ class _Emitter:
         if form.stored is not None and form.stored.bias is not None:
             bias = form.stored.bias
         if node.is_op("MatMul"):  # what is added to it stays a float Add behind it
+            if form.stored is not None and form.stored.bias is not None:
+                self._added(group, node, form.stored.bias)
             bias = None
         if bias is not None:
             bias = np.asarray(bias, np.float32).reshape(-1)
@@ -224,6 +227,26 @@ class _Emitter:
             old = node.input(2)
             node.resize_inputs((*node.inputs[:2], made.output))
             forget(old)
+
+    def _added(self, group: Group, product: Node, bias: np.ndarray[Any, Any]) -> None:
+        """Let ``bias`` be what is added to ``product``, by the group's own Add or by a new one."""
+        graph = product.graph
+        assert graph is not None
+        made = graph.add_constant(tensor(bias), f"{group.name}_corrected_bias")
+        if group.bias is not None:
+            add = self._twin(group.nodes[-1])
+            place = 1 if add.inputs[0] is product.output else 0
+            old = add.inputs[place]
+            add.set_input(place, made)
+            forget(old)
+            return
+        whole = product.output
+        product_type, name = whole.type, whole.name
+        add = Node("Add", [None, made], name=f"{product.name}/bias")
+        graph.insert_after(product, add)
+        whole.replace_uses(add.output)
+        add.set_input(0, whole)
+        add.output.type, add.output.name, whole.name = product_type, name, f"{name}_product"
 
     def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:
         key = (quant.scale.tobytes(), quant.zero_point.tobytes())

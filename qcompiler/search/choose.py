@@ -182,11 +182,14 @@ class _Chooser:
         # Where not every sample is looked at, one that is not may lie a little lower.
         bar = self.limits.min_sqnr + (0.2 if len(self.trials) < self.count else 0.0)
         plan: Plan = {}
+        # Where there are other forms, weights alone gain no time; they get their turn when time has decided.
+        other = any(form.kind != WEIGHTS for forms in self.forms.values() for form in forms)
         for rank in range(max(len(forms) for forms in self.forms.values())):
             wanted = [
                 (group, self.forms[group][rank])
                 for group in order
-                if group not in plan and rank < len(self.forms[group]) and self.forms[group][rank].kind != WEIGHTS
+                if group not in plan and rank < len(self.forms[group])
+                if not other or self.forms[group][rank].kind != WEIGHTS
             ]
             self._join(plan, wanted, bar)
         while plan:
@@ -258,7 +261,9 @@ class _Chooser:
             if not plan or self._late():
                 continue
             candidate = self._measure(f"and the weights of {len(plan)} others stored in fewer bits", best.plan | plan)
-            if candidate is not None and self._good(candidate) and candidate.speedup * _FOR_SIZE > best.speedup:
+            if candidate is None or not self._good(candidate) or candidate.speedup < self.limits.min_speedup:
+                continue
+            if candidate.speedup * _FOR_SIZE > best.speedup:
                 self._stands(candidate)
                 return candidate
         return best

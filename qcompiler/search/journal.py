@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,8 +21,8 @@ __all__ = ["Journal", "plan_key"]
 class Journal:
     """Records by name in ``folder/journal.jsonl``, and in ``folder/best`` the best model so far.
 
-    ``key`` says of what: records of another key are thrown away. The folder appears with the first record. Without a
-    folder everything is forgotten. Raises OutputError when the disk refuses.
+    ``key`` says of what: records of another key are thrown away. Other files in it are left alone. The folder appears
+    with the first record. Without a folder everything is forgotten. Raises OutputError when the disk refuses.
     """
 
     def __init__(self, folder: Path | None = None, key: str = "") -> None:
@@ -31,19 +31,15 @@ class Journal:
         self.found = 0
         if folder is None or not (folder / "journal.jsonl").is_file():
             return
-        lines = (folder / "journal.jsonl").read_text(encoding="utf-8").splitlines()
-        for index, line in enumerate(lines):
-            try:
-                record = json.loads(line)
-            except ValueError:  # the line that was being written
-                continue
-            if index == 0 and record.get("key") != key:
-                break
-            if index:
-                self.records[record["name"]] = record["value"]
+        lines = (folder / "journal.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        read = [_parsed(line) for line in lines]
+        if read and read[0].get("key") == key:
+            self.records = {record["name"]: record["value"] for record in read[1:] if "name" in record}
         self.found = len(self.records)
-        if not self.found:
-            self.remove()
+        # Written anew: a line that was cut off by the kill would swallow the next one, another's key is none of ours.
+        self.remove(forget=False)
+        for name, value in self.records.items():
+            self._write(name, value)
 
     def get(self, name: str) -> Any:
         """The record called ``name``, or None."""
@@ -52,6 +48,9 @@ class Journal:
     def put(self, name: str, value: Any) -> None:
         """Remember ``value``, which JSON can say, on disk too."""
         self.records[name] = value
+        self._write(name, value)
+
+    def _write(self, name: str, value: Any) -> None:
         if self.folder is None:
             return
         try:
@@ -62,8 +61,6 @@ class Journal:
                 if fresh:
                     file.write(json.dumps({"key": self.key}) + "\n")
                 file.write(json.dumps({"name": name, "value": value}) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
@@ -76,11 +73,26 @@ class Journal:
             save(model, made / "model.onnx")
             (made / "about.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
-    def remove(self) -> None:
-        """Forget everything: the work is done."""
-        self.records.clear()
-        if self.folder is not None:
-            shutil.rmtree(self.folder, ignore_errors=True)
+    def remove(self, *, forget: bool = True) -> None:
+        """The work is done: what was written goes, and the folder too when nothing else is in it."""
+        if forget:
+            self.records.clear()
+        if self.folder is None:
+            return
+        with contextlib.suppress(OSError):
+            (self.folder / "journal.jsonl").unlink(missing_ok=True)
+            if forget:
+                shutil.rmtree(self.folder / "best", ignore_errors=True)
+            self.folder.rmdir()
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """A line as a record; empty for one that is none."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def plan_key(plan: Mapping[Group, Form], indices: Sequence[int] = ()) -> str:

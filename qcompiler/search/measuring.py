@@ -27,7 +27,7 @@ Plan = Mapping[Group, Form]
 
 
 class Bench:
-    """The float model on ``samples``, and any plan beside it. ``failed`` are candidates that could not be measured."""
+    """The float model on ``samples``, and any plan beside it."""
 
     def __init__(self, model: Model, target: Target, samples: Dataset, threads: int, journal: Journal) -> None:
         self.model, self.target, self.samples, self.threads, self.journal = model, target, samples, threads, journal
@@ -56,9 +56,11 @@ class Bench:
         One that cannot be lowered, loaded or run has no outputs, the float model for its own, and says ``why``.
         """
         record = f"whole {plan_key(plan)}"
+        known = self.journal.get(record)
+        if known is not None and "problem" in known:
+            return Candidate(name, plan, self.model, Quality(), math.nan, known["problem"])
         try:
             lowered = self.target.lower(self.model, plan)
-            known = self.journal.get(record)
             if known is not None:
                 return Candidate(name, plan, lowered, _quality_of(known["quality"]), known["speedup"])
             session = open_session(lowered, threads=self.threads)
@@ -66,6 +68,7 @@ class Bench:
         except OutputError:
             raise
         except QCompilerError as error:
+            self.journal.put(record, {"problem": error.what})
             return Candidate(name, plan, self.model, Quality(), math.nan, error.what)
         source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
         speedup = source.least / compiled.least
@@ -81,12 +84,13 @@ class Bench:
         return self._times(plan_key(candidate.plan), candidate.model, groups)
 
     def _times(self, name: str, model: Model, groups: Sequence[Group]) -> GroupTimes:
-        known = self.journal.get(f"times {name}")
-        if known is None:
+        names = {group: f"{group.name} {group.output.name}" for group in groups}
+        known: dict[str, Any] = self.journal.get(f"times {name}") or {}
+        if not known.keys() >= set(names.values()):
             found, _ = profile_groups(model, groups, self.first, runs=20, threads=self.threads)
-            known = [[place, *found[group]] for place, group in enumerate(groups) if group in found]
+            known = known | {label: found.get(group) for group, label in names.items()}
             self.journal.put(f"times {name}", known)
-        return {groups[place]: (kind, microseconds) for place, kind, microseconds in known}
+        return {group: (known[label][0], known[label][1]) for group, label in names.items() if known[label] is not None}
 
     def _quality(self, session: Session, indices: Sequence[int]) -> Quality:
         quality = Quality()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -235,3 +236,19 @@ def test_a_weight_that_float16_cannot_say_is_refused() -> None:
     (group,), _ = TARGET.groups(model)
     with pytest.raises(LoweringError, match="too large for float16"):
         TARGET.lower(model, {group: Form(WEIGHTS, QuantSpec(DType.FLOAT16))})
+
+
+@pytest.mark.parametrize("text", [MULTIPLIED, "g (float[1,5,32] x) => (float[1,5,8] y) { y = MatMul(x, w) }"])
+@pytest.mark.parametrize("activations", ["uint8", "uint16"])
+def test_a_chosen_bias_stands_for_the_groups_own(text: str, activations: str) -> None:
+    model = model_of(text, w=(32, 8), b=(8,)) if text is MULTIPLIED else model_of(text, w=(32, 8))
+    rows = np.random.default_rng(0).standard_normal((8, 1, 5, 32)).astype(np.float32)
+    context = PassContext(data=open_dataset({"x": rows}, input_specs(model)), target=TARGET)
+    QuantizeStatic(activations=activations).run(model, context)
+    ((group, (form,)),) = context.facts["forms"].items()
+    assert group.weight is not None and group.weight.constant is not None
+    chosen = StoredWeight(*form.levels(group.weight.constant.numpy()), bias=np.full(8, 100, np.float32))
+    made = TARGET.lower(model, {group: dataclasses.replace(form, stored=chosen)})
+    verify(made)
+    found = open_session(made).run({"x": rows[0]})["y"]
+    np.testing.assert_allclose(found.mean(), (rows[0] @ group.weight.constant.numpy()).mean() + 100, atol=0.5)

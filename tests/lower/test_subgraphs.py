@@ -115,3 +115,57 @@ def test_moments_of_a_loop_count_every_turn() -> None:
     (group,) = TARGET.groups(model)[0]
     moments = second_moments(model, [group.anchor], samples)[group.anchor]
     assert moments.count == 3 * (1 + 2 + 3 + 4)
+
+
+NESTED = """g (float[2,16] x, bool c, bool d) => (float[2,16] y) {
+    y = If(c) <then_branch = t () => (float[2,16] u) {
+            k = If(d) <then_branch = a () => (float[2,16] p) { p = MatMul(x, w) },
+                       else_branch = b () => (float[2,16] q) { q = Neg(x) }>
+            u = MatMul(k, v) },
+        else_branch = e () => (float[2,16] z) { z = Abs(x) }>
+}"""
+
+GIVEN = """g (float[2,16] x, bool c) => (float[2,16] y, float[2,16] r) {
+    y = If(c) <then_branch = t () => (float[2,16] u) { u = MatMul(x, w) },
+               else_branch = e () => (float[2,16] z) { z = Neg(x) }>
+    r = MatMul(y, v)
+}"""
+
+GROWING = """g (float[1,16] x, int64 n, float[3,16] q) => (float[m,16] y, float[3,16] r) {
+    go = Constant<value = bool {1}>()
+    y = Loop(n, go, x) <body = b (int64 i, bool k, float[p,16] s) => (bool o, float[j,16] t) {
+        o = Identity(k) h = MatMul(s, w) t = Concat<axis = 0>(s, h) }>
+    r = MatMul(q, v)
+}"""
+
+
+@pytest.mark.parametrize("text", [NESTED, GIVEN])
+def test_what_an_if_gives_is_observed_beside_what_stands_in_it(text: str) -> None:
+    model = model_of(text, w=(16, 16), v=(16, 16))
+    draw = np.random.default_rng(0).standard_normal
+    samples: list[dict[str, Any]] = [
+        {"x": draw((2, 16)).astype("f4"), "c": np.array(i % 3 > 0), "d": np.array(i % 2 > 0)} for i in range(12)
+    ]
+    if text is GIVEN:
+        samples = [{name: array for name, array in sample.items() if name != "d"} for sample in samples]
+    made = quantized(model, samples, "quantize-static")
+    before, after = open_session(model), open_session(made)
+    assert after.outputs == before.outputs
+    for sample in samples:
+        for name, array in before.run(sample).items():
+            assert np.abs(array - after.run(sample)[name]).max() < 0.15
+
+
+def test_a_loop_that_cannot_be_observed_leaves_the_rest_alone() -> None:
+    model = model_of(GROWING, w=(16, 16), v=(16, 16))
+    draw = np.random.default_rng(0).standard_normal
+    samples: list[dict[str, Any]] = [
+        {"x": draw((1, 16)).astype("f4"), "q": draw((3, 16)).astype("f4"), "n": np.array(3)} for _ in range(4)
+    ]
+    context = PassContext(data=Rows(samples), target=TARGET)  # type: ignore[arg-type]
+    builtin_passes()["quantize-static"].configured({}).run(model, context)
+    assert [group.output.name for group in context.facts["forms"]] == ["r"]
+    assert [node.output.name for node in context.facts["refused"]] == ["h"]
+    groups = TARGET.groups(model)[0]
+    found = second_moments(model, [group.anchor for group in groups], samples)
+    assert [node.output.name for node in found] == ["r"]

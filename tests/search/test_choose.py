@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ from qcompiler.errors import LoweringError
 from qcompiler.ir import Model
 from qcompiler.lower import DYNAMIC, STATIC, Form, Group, OrtCpu, Plan
 from qcompiler.onnx_io import infer_types, load
-from qcompiler.passes.quantize import QuantizeDynamic, QuantizeStatic
+from qcompiler.passes.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.runtime import Session
-from qcompiler.search import Limits, choose, sensitivities
+from qcompiler.search import Candidate, GroupTimes, Limits, choose, sensitivities
+
+search_choose = importlib.import_module("qcompiler.search.choose")
 
 TEXT = (
     '<ir_version: 8, opset_import: ["" : 17]> g (float[1,64,256] x, float[1,64,256] odd)'
@@ -119,3 +122,45 @@ def test_sensitivities_are_of_each_group_alone() -> None:
         for group, decibels in sensitivities(model, forms, target, probes).sensitivity.items()
     }
     assert found["y"] > 35 > 10 > found["z"]
+
+
+class Stub:
+    """Times without a clock."""
+
+    def __init__(self, bench: Any, speedups: dict[int, float]) -> None:
+        self.bench, self.speedups = bench, speedups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.bench, name)
+
+    def candidate(self, name: str, plan: Any) -> Candidate:
+        found = self.bench.candidate(name, plan)
+        found.speedup = self.speedups[len(plan)]
+        return found
+
+    def float_times(self, groups: Sequence[Group]) -> GroupTimes:
+        return {group: ("MatMul", 100.0) for group in groups}
+
+    def quantized_times(self, candidate: Candidate, groups: Sequence[Group]) -> GroupTimes:
+        return {group: ("MatMulIntegerToFloat", 50.0) for group in groups}
+
+
+def test_weights_alone_join_by_time_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, probes, forms, target = offered([QuantizeWeights(bits=2, block=32)])
+    alone = sensitivities(model, forms, target, probes).sensitivity
+    limit = sum(alone.values()) / 2  # between what each of the two leaves
+    original = search_choose.Bench
+    monkeypatch.setattr(search_choose, "Bench", lambda *args: Stub(original(*args), {1: 1.1, 2: 1.2}))
+    choice = choose(model, forms, target, probes, Limits(limit, 1.0))
+    assert choice.best is not None
+    assert len(choice.best.plan) == 1
+
+
+def test_storing_weights_smaller_never_costs_the_speed_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, probes, forms, target = offered([QuantizeStatic(ranges="minmax"), QuantizeWeights(bits=8)])
+    original = search_choose.Bench
+    monkeypatch.setattr(search_choose, "Bench", lambda *args: Stub(original(*args), {1: 1.01, 2: 0.99}))
+    choice = choose(model, forms, target, probes, Limits(25.0, 1.0))
+    assert choice.best is not None
+    assert by_output(choice.best.plan) == {"y": STATIC}
+    assert any(item.name.endswith("stored in fewer bits") for item in choice.tried)

@@ -89,6 +89,7 @@ def test_minilm_in_four_bits() -> None:
 @pytest.mark.parametrize("name", ["cifar10-cnn", "mnist-cntk", "selfattn-mnist"])
 def test_classifiers(name: str) -> None:
     result = compiled(name, 400, metric="top1", min_sqnr=25, min_speedup=0.01)
+    assert result.report["decision"]["kept"] != "float"
     assert result.report["quality"]["metric"]["drop"] <= 0.005 or min(decibels(result)) >= 25
 
 
