@@ -23,6 +23,7 @@ from qcompiler.runtime import Session
 __all__ = ["QuantizeStatic"]
 
 _METHODS = ("minmax", "average", "percentile", "entropy", "mse", "effect", "best")
+_BETTER = 0.9  # of the error, half a decibel: less may be chance, above all where nothing is left of the signal
 _SAMPLES = 32  # on which "best" judges whole models
 _TRIED = ("mse", "minmax", "percentile", "entropy")  # by "effect" and "best"; of equals the first is taken
 _TYPES = {"uint8": DType.UINT8, "int8": DType.INT8, "uint16": DType.UINT16, "int16": DType.INT16}
@@ -118,7 +119,10 @@ class QuantizeStatic(Pass):
         plan: Plan,
         context: PassContext,
     ) -> dict[Value, Quantization]:
-        """The parameters of the method with the least error at the model's outputs, each relative to its own power."""
+        """The parameters of the method with the least error at the model's outputs, each relative to its own power.
+
+        The first method stays unless another is better by half a decibel.
+        """
         data, target = context.data, context.target
         assert data is not None
         samples = data.subset(range(0, len(data), -(-len(data) // _SAMPLES)))
@@ -133,7 +137,7 @@ class QuantizeStatic(Pass):
                 error = _relative_error(source, session, samples)
             except QCompilerError:  # a group that does not run: the choice finds out which
                 error = float("inf")
-            if error < least or not best:
+            if error < least * _BETTER or not best:
                 best, least = made, error
         return best
 
