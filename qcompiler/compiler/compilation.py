@@ -341,6 +341,7 @@ def _unlike(stem: str, taken: set[str]) -> str:
 
 def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
     """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss."""
+    job.journal.keep(model, {"sqnr_db": None, "speedup": lossless.speedup, "groups": 0}, first=True)
     probes = job.calibration.subset(range(min(_PROBES, len(job.calibration))))
     # Between integers and float the question is which is faster; what the user asked for is a gate of the result.
     limits = replace(job.limits, min_speedup=min(1.0, job.limits.min_speedup))

@@ -64,9 +64,12 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{self.folder} cannot be written: {error.strerror or error}") from None
 
-    def keep(self, model: Model, about: Mapping[str, Any]) -> None:
-        """Put ``model`` on disk as the best so far, with what is known ``about`` it; whole or not at all."""
-        if self.folder is None:
+    def keep(self, model: Model, about: Mapping[str, Any], *, first: bool = False) -> None:
+        """Put ``model`` on disk as the best so far, with what is known ``about`` it; whole or not at all.
+
+        With ``first`` only where there is none yet.
+        """
+        if self.folder is None or (first and (self.folder / "best").exists()):
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         with replaced_directory(self.folder / "best") as made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -302,7 +303,12 @@ def test_a_compile_that_is_killed_goes_on_and_leaves_nothing_when_it_is_done(tmp
     options: dict[str, Any] = {"data": {"x": images()}, "min_speedup": 0, "min_sqnr": 5, "unfinished": folder}
     with pytest.raises(Killed):
         qc.compile(source, progress=kill, **options)
-    assert (folder / "best" / "model.onnx").is_file()
+    assert json.loads((folder / "best" / "about.json").read_text())["groups"] > 0
+    told.clear()
+    with pytest.raises(Killed):
+        qc.compile(source, progress=lambda text: kill("scoring on samples") if "measuring" in text else None,
+                   **(options | {"unfinished": tmp_path / "other"}))  # fmt: skip
+    assert json.loads((tmp_path / "other" / "best" / "about.json").read_text())["groups"] == 0
     told.clear()
     result = qc.compile(source, progress=told.append, **options)
     assert f"going on from {folder}" in told
