@@ -82,7 +82,7 @@ def test_minilm_in_four_bits() -> None:
     """The table of embeddings too: a sixth of the float file."""
     result = compiled("minilm-l6", 64, "int4-weights")
     assert result.report["decision"]["kept"] == "int8"
-    assert result.report["quality"]["outputs"]["sentence_embedding"]["cosine"] >= 0.985
+    assert result.report["quality"]["outputs"]["sentence_embedding"]["cosine"] >= 0.98
     assert result.report["size"]["ratio"] >= 6.0
 
 
