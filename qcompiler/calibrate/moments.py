@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.calibrate.exposing import with_outputs
+from qcompiler.calibrate.patches import key_of, vectors
 from qcompiler.data import Sample
 from qcompiler.errors import CalibrationError, QCompilerError
 from qcompiler.ir import Model, Node
@@ -18,9 +19,7 @@ __all__ = ["Moments", "second_moments"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_POSITIONS = 64  # places of a convolution that are looked at in each sample
 _BYTES = 512 << 20  # of moments that are summed up in one walk over the samples
-_LARGEST = 8192  # inner size beyond which a layer is left out
 
 
 @dataclass
@@ -55,7 +54,7 @@ def second_moments(
     """
     keys: dict[tuple[Any, ...], list[Node]] = {}
     for node in nodes:
-        key = _key(node)
+        key = key_of(node)
         if key is not None:
             keys.setdefault(key, []).append(node)
     found: dict[Node, Moments] = {}
@@ -78,7 +77,7 @@ def second_moments(
             progress(done)
             for key in part:
                 name = names[key[0]]
-                _add(sums[key], _vectors(np.asarray(sample[name] if name in fed else outputs[name]), key))
+                _add(sums[key], vectors(np.asarray(sample[name] if name in fed else outputs[name]), key))
         if not ran and any(key[0].home is not model.graph for key in part):
             outer = [node for key in part if key[0].home is model.graph for node in keys[key]]
             found |= second_moments(model, outer, samples, threads=threads, progress=progress) if outer else {}
@@ -91,29 +90,6 @@ def second_moments(
 
 def _nothing(groups: int, inner: int) -> Moments:
     return Moments(np.zeros((groups, inner, inner)), np.zeros((groups, inner)), np.zeros((groups, inner)))
-
-
-def _key(node: Node) -> tuple[Any, ...] | None:
-    """(value, groups, inner size, how vectors are cut from it); None for what has no such moments."""
-    data, weight = node.input(0), node.input(1)
-    if data is None or weight is None or weight.constant is None:
-        return None
-    shape = weight.constant.shape
-    if node.is_op("MatMul", "Gemm") and len(shape) == 2 and not node.attr("transA", 0):
-        inner = shape[1] if node.is_op("Gemm") and node.attr("transB", 0) else shape[0]
-        return (data, 1, inner, None) if inner <= _LARGEST else None
-    if not node.is_op("Conv") or len(shape) not in (3, 4) or node.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return None
-    rank = len(shape) - 2
-    ones, none = (1,) * rank, (0,) * (2 * rank)
-    geometry = (
-        tuple(shape[2:]),
-        tuple(node.attr("strides", ones)),
-        tuple(node.attr("dilations", ones)),
-        tuple(node.attr("pads", none)),
-    )
-    inner = int(np.prod(shape[1:]))
-    return (data, int(node.attr("group", 1)), inner, geometry) if inner <= _LARGEST else None
 
 
 def _parts(keys: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
@@ -131,37 +107,10 @@ def _parts(keys: list[tuple[Any, ...]]) -> Iterator[list[tuple[Any, ...]]]:
         yield part
 
 
-def _vectors(array: Array, key: tuple[Any, ...]) -> Array:
-    """[groups, vectors, inner], float32."""
-    _, groups, inner, geometry = key
-    if not array.size:  # of a branch that was not taken
-        return np.zeros((groups, 0, inner), np.float32)
-    if geometry is None:
-        return array.reshape(1, -1, inner).astype(np.float32)
-    kernel, strides, dilations, pads = geometry
-    if len(kernel) == 1:  # as a picture of one row
-        array = array[..., None, :]
-        kernel, strides, dilations, pads = (1, *kernel), (1, *strides), (1, *dilations), (0, pads[0], 0, pads[1])
-    array = array.reshape(-1, *array.shape[-3:])  # the turns of a loop, too
-    padded = np.pad(array, ((0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])))
-    sizes = [
-        (padded.shape[2 + axis] - dilations[axis] * (kernel[axis] - 1) - 1) // strides[axis] + 1 for axis in range(2)
-    ]
-    total = max(0, sizes[0]) * max(0, sizes[1])
-    count = min(_POSITIONS, total)
-    places = (np.arange(count) * total) // max(1, count)
-    rows = (places // max(1, sizes[1]) * strides[0])[:, None] + np.arange(kernel[0]) * dilations[0]
-    columns = (places % max(1, sizes[1]) * strides[1])[:, None] + np.arange(kernel[1]) * dilations[1]
-    patches = padded[:, :, rows[:, :, None], columns[:, None, :]]  # [batch, channels, places, height, width]
-    batch = patches.shape[0]
-    split = patches.reshape(batch, groups, -1, count, *kernel).transpose(1, 0, 3, 2, 4, 5)
-    return np.ascontiguousarray(split.reshape(groups, batch * count, inner), np.float32)
-
-
-def _add(moments: Moments, vectors: Array) -> None:
-    usable = np.isfinite(vectors).all(axis=(0, 2))
-    vectors = vectors if usable.all() else vectors[:, usable]
-    moments.second += np.matmul(vectors.transpose(0, 2, 1), vectors)
-    moments.first += vectors.sum(axis=1, dtype=np.float64)
-    moments.largest = np.maximum(moments.largest, np.abs(vectors).max(axis=1, initial=0.0))
-    moments.count += vectors.shape[1]
+def _add(moments: Moments, rows: Array) -> None:
+    usable = np.isfinite(rows).all(axis=(0, 2))
+    rows = rows if usable.all() else rows[:, usable]
+    moments.second += np.matmul(rows.transpose(0, 2, 1), rows)
+    moments.first += rows.sum(axis=1, dtype=np.float64)
+    moments.largest = np.maximum(moments.largest, np.abs(rows).max(axis=1, initial=0.0))
+    moments.count += rows.shape[1]

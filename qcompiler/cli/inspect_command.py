@@ -15,12 +15,16 @@ __all__ = ["inspect"]
 @click.command(epilog="\b\nExample:\n  qcompiler inspect model.onnx")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", default="ort-cpu", show_default=True, help="For what could be quantized.")
+@click.option("--groups", "with_groups", is_flag=True, help="Channels that can be pruned, and what is kept whole.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(model: Path, target: str, as_json: bool) -> None:
-    """What is in MODEL: operators, parameters, MACs, sizes, dynamic axes, and what could be fused or quantized."""
-    found = describe(model, target)
+def inspect(model: Path, target: str, with_groups: bool, as_json: bool) -> None:
+    """What is in MODEL: operators, parameters, MACs, sizes, dynamic axes; what could be fused, quantized or pruned."""
+    found: dict[str, Any] = describe(model, target) if not with_groups else {"channels": prunable(model)}
     if as_json:
         emit_json(found)
+        return
+    if with_groups:
+        _tell_groups(found["channels"])
         return
     rows = [
         ("file", f"{found['bytes'] / 1e6:.2f} MB, operator set {found['opset']}, {found['producer']}"),
@@ -38,6 +42,49 @@ def inspect(model: Path, target: str, as_json: bool) -> None:
     result(f"{len(quantizable['groups'])} groups could run in int8 on {target}")
     for node, reason in quantizable["refused"].items():
         result(f"  {node} stays float: {reason}")
+
+
+def prunable(path: Path) -> dict[str, Any]:
+    """Channel groups of the model after the lossless recipe, and the layers that are kept whole, with reasons."""
+    from qcompiler.cli.models import model_file
+    from qcompiler.compiler import find_recipe
+    from qcompiler.onnx_io import infer_types, load, upgrade_opset
+    from qcompiler.passes.prune import channel_groups
+    from qcompiler.pipeline import PassContext, Pipeline
+
+    model = load(model_file(path))
+    upgrade_opset(model)
+    infer_types(model)
+    model, _ = Pipeline(find_recipe("lossless").passes).run(model, PassContext())
+    infer_types(model)
+    found = channel_groups(model)
+    held = {value: value.constant.size for value in model.graph.constants if value.constant is not None}
+    groups = []
+    for group in found.groups:
+        weights = {value.name: held[value] for value, _ in group.places if value in held and held[value] > group.size}
+        groups.append({
+            "name": group.name,
+            "units": group.size,
+            "parameters": sum(weights.values()),
+            "weights": list(weights),
+            "values": [f"{value.name}[{axis}]" for value, axis in group.places if value not in held],
+        })  # fmt: skip
+    kept = {node.name or node.output.name: reason for node, reason in found.kept.items()}
+    return {"groups": groups, "kept_whole": kept}
+
+
+def _tell_groups(found: dict[str, Any]) -> None:
+    rows = [
+        (item["name"], str(item["units"]), str(item["parameters"]), _few(item["weights"]), _few(item["values"]))
+        for item in found["groups"]
+    ]
+    table(rows, ("group", "units", "parameters", "weights that are cut", "values that get narrower"))
+    for node, reason in found["kept_whole"].items():
+        result(f"  {node} is kept whole: {reason}")
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def describe(path: Path, target_name: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from qcompiler.calibrate import with_states
 from qcompiler.compiler.assess import Measured, environment, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of, trace_of
-from qcompiler.compiler.job import Job
+from qcompiler.compiler.job import SLOWER, Job
 from qcompiler.data import Dataset, InputSpec, open_dataset, split
 from qcompiler.dtypes import DType
 from qcompiler.errors import DataError, GateError, LoweringError, PassError, QCompilerError, UsageError
@@ -34,7 +34,7 @@ from qcompiler.onnx_io import (
     upgrade_opset,
     without_weights,
 )
-from qcompiler.pipeline import PassContext, PassRecord, Pipeline, Recipe, with_settings
+from qcompiler.pipeline import Pass, PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
 from qcompiler.search import Choice, Journal, Limits, choose, find_metric
@@ -275,18 +275,24 @@ def _run(job: Job, seed: int) -> Result:
     before = statistics_of(job.origin)
     infer_types(model)
     name_all(model)
-    model, records = Pipeline(job.recipe.passes).run(model, job.context, job.progress)
+    passes = job.recipe.passes
+    first = next((place for place, item in enumerate(passes) if item.changes_numbers), len(passes))
+    model, records = Pipeline(passes[:first]).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
+    if first < len(passes) and _is_exact(lossless):
+        model, lossless, more = _changed(job, model, lossless, passes[first:])
+        records += more
     final, choice = lossless, None
     kept = model
-    if not _is_exact(lossless):
+    changed = any(record.sqnr_db is not None and record.status == "applied" for record in records)
+    if not changed and not _is_exact(lossless):
         kept = job.origin
         job.context.warn(
             f"the rewritten float model reached {lossless.quality.sqnr_db:.1f} dB on the data, so the source was kept"
         )
         final = measure(job.session, kept, job.scoring, job.metric, job.threads)
     elif job.context.facts.get("forms") is not None:
-        final, choice = _choose(job, model, lossless)
+        final, choice = _choose(job, model, lossless, changed)
         kept = final.model
     if final is lossless and lossless.is_slower:
         again = measure(job.session, model, job.scoring, job.metric, job.threads)
@@ -307,6 +313,40 @@ def _run(job: Job, seed: int) -> Result:
         report |= decision_of(job, model, choice)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
     return Result(kept, report, job.recipe.to_toml(header), records, job.threads)
+
+
+def _changed(
+    job: Job, model: Model, lossless: Measured, passes: Sequence[Pass]
+) -> tuple[Model, Measured, list[PassRecord]]:
+    """The model after ``passes``, of which some change its numbers, or after the others alone.
+
+    What those made has to keep the limits and be no slower than the model before; else they are rolled back.
+    """
+    made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
+    found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    drop, worst = found.drop, found.quality.sqnr_db
+    reason = ""
+    if worst < job.limits.min_sqnr:
+        reason = f"the model reached {worst:.1f} dB, below {job.limits.min_sqnr:g}"
+    elif job.max_drop is not None and drop is not None and drop > job.max_drop:
+        reason = f"the metric dropped by {drop:.4g}, more than {job.max_drop:g}"
+    elif job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup * SLOWER:
+        reason = f"the model ran at {found.speedup:.2f} x the source's speed, without it at {lossless.speedup:.2f} x"
+    changing = {item.name for item in passes if item.changes_numbers}
+    for record in records:
+        if record.name in changing and record.status == "applied":
+            record.sqnr_db = worst if math.isfinite(worst) else None
+    if not reason:
+        return made, found, records
+    for record in records:
+        if record.name in changing and record.status == "applied":
+            record.status, record.reason = "rolled-back", reason
+            job.context.warn(f"{record.name} was rolled back: {reason}")
+    job.context.facts.clear()
+    rest = [item for item in passes if item.name not in changing]
+    model, others = Pipeline(rest).run(model, job.context, job.progress)
+    again = measure(job.session, model, job.scoring, job.metric, job.threads) if others else lossless
+    return model, again, [record for record in records if record.name in changing] + others
 
 
 def _is_exact(lossless: Measured) -> bool:
@@ -339,12 +379,18 @@ def _unlike(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _choose(job: Job, model: Model, lossless: Measured) -> tuple[Measured, Choice]:
-    """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss."""
+def _choose(job: Job, model: Model, lossless: Measured, changed: bool) -> tuple[Measured, Choice]:
+    """The best integer form on held-out samples, or ``lossless``. The bar on the probes rises with every miss.
+
+    Probes are held against ``model``. Where that is ``changed``, the user's limit is spent on it, and the usual one
+    is for what is lost beside.
+    """
     job.journal.keep(model, {"sqnr_db": None, "speedup": lossless.speedup, "groups": 0}, first=True)
     probes = job.calibration.subset(range(min(_PROBES, len(job.calibration))))
     # Between integers and float the question is which is faster; what the user asked for is a gate of the result.
     limits = replace(job.limits, min_speedup=min(1.0, job.limits.min_speedup))
+    if changed:
+        limits = replace(limits, min_sqnr=max(limits.min_sqnr, _USUAL["min_sqnr"]))
     missed = ""
     for _ in range(_TRIES):
         choice = choose(

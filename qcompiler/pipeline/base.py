@@ -66,6 +66,8 @@ class Pass:
     A pass of rules only lists them; any other overrides :meth:`run`. ``needs`` and ``gives`` are names of facts:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
+    ``changes_numbers`` says that a lossy pass changes what the model computes at once, so that the result is judged
+    before anything else is done with it.
     ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
     """
 
@@ -73,6 +75,7 @@ class Pass:
     lossless: ClassVar[bool] = False
     keeps_types: ClassVar[bool] = False
     looks_far: ClassVar[bool] = False
+    changes_numbers: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"

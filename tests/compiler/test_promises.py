@@ -244,16 +244,6 @@ def test_a_metric_that_cannot_judge_the_result_leaves_it_float() -> None:
     assert "raised ZeroDivisionError: no good" in result.report["decision"]["reason"]
 
 
-def test_auto_stores_tables_smaller_where_that_costs_next_to_no_time() -> None:
-    text = """g (int64[1,128] i) => (float[1,128,64] y) {
-        e = Gather(t, i) h = MatMul(e, w) r = Relu(h) y = MatMul(r, v) }"""
-    model = model_of(text, t=(4000, 64), w=(64, 4096), v=(4096, 64))
-    rows = np.random.default_rng(0).integers(0, 4000, (24, 128))
-    result = qc.compile(model, data={"i": rows}, recipe="auto", min_sqnr=20, min_speedup=0.01)
-    assert result.report["size"]["ratio"] > 2.5
-    assert {item["choice"] for item in result.report["layers"] if item["op"] == "Gather"} == {"int8 weights"}
-
-
 UGLY = """g (float[1,8,6,6] x) => (float[1,4,6,6] y) {
     z = Mul(x, zero) a = Conv<pads=[1,1,1,1]>(z, w, b) r = Relu(a) c = Conv(r, v) y = Add(c, k) }"""
 

@@ -14,7 +14,7 @@ from onnx import parser
 from qcompiler.data import Dataset, open_dataset
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model
-from qcompiler.lower import DYNAMIC, STATIC, Form, Group, OrtCpu, Plan
+from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, Group, OrtCpu, Plan
 from qcompiler.onnx_io import infer_types, load
 from qcompiler.passes.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from qcompiler.pipeline import Pass, PassContext
@@ -164,3 +164,12 @@ def test_storing_weights_smaller_never_costs_the_speed_that_was_asked_for(monkey
     assert choice.best is not None
     assert by_output(choice.best.plan) == {"y": STATIC}
     assert any(item.name.endswith("stored in fewer bits") for item in choice.tried)
+
+
+def test_when_time_has_decided_the_rest_is_stored_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, probes, forms, target = offered([QuantizeStatic(ranges="minmax"), QuantizeWeights(bits=8)])
+    original = search_choose.Bench
+    monkeypatch.setattr(search_choose, "Bench", lambda *args: Stub(original(*args), {1: 1.5, 2: 1.48}))
+    choice = choose(model, forms, target, probes, Limits(25.0, 1.0))
+    assert choice.best is not None
+    assert by_output(choice.best.plan) == {"y": STATIC, "z": WEIGHTS}

@@ -1,0 +1,19 @@
+"""Passes that take out what a model can do without."""
+
+from qcompiler.passes.prune.channels import PruneChannels
+from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
+from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
+
+PRUNE = (PruneChannels,)
+"""In the order in which a recipe uses them."""
+
+__all__ = [
+    "PRUNE",
+    "ChannelGroup",
+    "Channels",
+    "PruneChannels",
+    "channel_groups",
+    "masked",
+    "removed_indices",
+    "shrink",
+]

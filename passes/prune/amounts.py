@@ -1,0 +1,123 @@
+"""How much of which group goes, so that the model keeps a share of its cost for the least error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from qcompiler.ir import Model, Value
+from qcompiler.ops import macs
+from qcompiler.passes.prune.groups import ChannelGroup
+from qcompiler.passes.prune.importance import Ranking
+
+__all__ = ["Costs", "Kept", "allotted"]
+
+Kept = dict[ChannelGroup, int]
+"""How many units of each group stay."""
+
+_STEPS = 32  # in which a group loses its units
+
+
+Axis = tuple[int, list[tuple[ChannelGroup, int]]]
+"""Size of an axis, and the groups that lie in it, with how many of its indices one of their units takes."""
+
+
+@dataclass
+class Costs:
+    """What widths cost: multiply-accumulates, parameters, or channels; each as a function of what groups keep."""
+
+    model: Model
+    groups: Sequence[ChannelGroup]
+    kind: str
+    weights: list[tuple[float, list[Axis]]] = field(default_factory=list)
+    of_group: dict[ChannelGroup, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind == "channels":
+            for group in self.groups:
+                self._add(float(group.size), [(group.size, [(group, 1)])])
+            return
+        inside: dict[tuple[Value, int], list[tuple[ChannelGroup, int]]] = {}
+        for group in self.groups:
+            for which, place in enumerate(group.places):
+                if place[0].constant is not None:
+                    inside.setdefault(place, []).append((group, group.units[0][which].size))
+        counted: set[Value] = set()
+        for node in self.model.graph:
+            products = macs(node)
+            for position, value in enumerate(node.inputs):
+                if value is None or value.constant is None or (self.kind == "parameters" and value in counted):
+                    continue
+                if self.kind == "macs" and (position != 1 or not products):
+                    continue
+                counted.add(value)
+                shape = value.constant.shape
+                cut = [(shape[axis], inside[value, axis]) for axis in range(len(shape)) if (value, axis) in inside]
+                self._add(float(products if self.kind == "macs" else value.constant.size), cut)
+
+    def _add(self, cost: float, cut: list[Axis]) -> None:
+        for group in {group for _, parts in cut for group, _ in parts}:
+            self.of_group.setdefault(group, []).append(len(self.weights))
+        self.weights.append((cost, cut))
+
+    def part(self, index: int, kept: Kept) -> float:
+        """The cost of one weight."""
+        cost, cut = self.weights[index]
+        for size, parts in cut:
+            cost *= 1.0 - sum((group.size - kept[group]) * each for group, each in parts) / size
+        return cost
+
+    def total(self, kept: Kept) -> float:
+        """The cost of the model."""
+        return sum(self.part(index, kept) for index in range(len(self.weights)))
+
+
+def allotted(
+    costs: Costs,
+    rankings: Mapping[ChannelGroup, Ranking],
+    share: float,
+    *,
+    most: float,
+    multiple: int,
+    factors: Mapping[ChannelGroup, float] | None = None,
+) -> Kept:
+    """Units that each group keeps, so that ``share`` of the cost remains, or as near as ``most`` allows.
+
+    Step by step that group loses units which gives the least error for the cost saved (greedy on the curves of
+    ``rankings``, each times its ``factors``). No group loses more than the part ``most`` of its units, or its last
+    one; widths stay multiples of ``multiple`` where the group has at least twice as many units.
+    """
+    kept: Kept = {group: group.size for group in costs.groups}
+    goal, now = share * costs.total(kept), costs.total(kept)
+    able = {group for group in costs.groups if group in rankings}
+    while now > goal and able:
+        best, best_price, best_saved = None, float("inf"), 0.0
+        for group in list(able):
+            width = _narrower(group, kept[group], multiple)
+            if width < max(1, group.size - int(most * group.size)):
+                able.discard(group)
+                continue
+            indices = costs.of_group.get(group, [])
+            before = sum(costs.part(index, kept) for index in indices)
+            old, kept[group] = kept[group], width
+            saved = before - sum(costs.part(index, kept) for index in indices)
+            kept[group] = old
+            error = rankings[group].error
+            added = float(error[group.size - width] - error[group.size - old])
+            price = max(added, 1e-15) * (1.0 if factors is None else factors.get(group, 1.0)) / max(saved, 1e-9)
+            if price < best_price:
+                best, best_price, best_saved = group, price, saved
+        if best is None:
+            break
+        kept[best] = _narrower(best, kept[best], multiple)
+        now -= best_saved
+    return kept
+
+
+def _narrower(group: ChannelGroup, width: int, multiple: int) -> int:
+    """The next width below ``width``; 0 when there is none."""
+    step = max(1, group.size // _STEPS)
+    if multiple > 1 and group.size >= 2 * multiple:
+        step = max(multiple, step // multiple * multiple)
+        return (width - 1) // multiple * multiple if width % multiple else width - step
+    return width - step

@@ -1,0 +1,155 @@
+"""Channels that their readers can do without are taken out, and the readers are refitted to what is left."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from qcompiler.calibrate import second_moments
+from qcompiler.errors import UsageError
+from qcompiler.ir import Model, Value, clone_model
+from qcompiler.passes.prune.amounts import Costs, Kept, allotted
+from qcompiler.passes.prune.consumers import Consumer, consumers_of
+from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
+from qcompiler.passes.prune.importance import CRITERIA, Ranking, ranked
+from qcompiler.passes.prune.refit import refit
+from qcompiler.passes.prune.shrink import removed_indices, shrink
+from qcompiler.pipeline import Pass, PassContext
+
+__all__ = ["PruneChannels"]
+
+
+@dataclass(frozen=True)
+class PruneChannels(Pass):
+    """Remove channels, heads and hidden units whose loss the model bears best.
+
+    One of ``ratio`` (of the channels), ``parameters`` and ``macs`` says what remains; of two the last one given counts.
+    ``criterion`` ranks units: reconstruction, energy, l2, l1 or random (see :mod:`qcompiler.passes.prune.importance`);
+    without data l2 takes the place of the first two. ``spread`` says where: ``global`` where the error is least for
+    the cost saved, ``uniform`` the same part of every group. ``refit`` fits readers anew by least squares, with the
+    error of the layers in front of them. No group loses more than the part ``most``; widths stay multiples of
+    ``multiple`` in groups of at least twice as many units. ``exclude`` is a regular expression on the names of groups,
+    as ``inspect --groups`` prints them.
+    """
+
+    ratio: float = 1.0
+    parameters: float = 1.0
+    macs: float = 1.0
+    criterion: str = "reconstruction"
+    spread: str = "global"
+    refit: bool = True
+    most: float = 0.8
+    multiple: int = 8
+    exclude: str = ""
+
+    lossless: ClassVar[bool] = False
+    changes_numbers: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("ratio", "parameters", "macs"):
+            if not 0.0 < getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is what remains, above 0 and at most 1, not {getattr(self, name):g}")
+        if self.criterion not in CRITERIA:
+            raise ValueError(f"criterion cannot be '{self.criterion}'; it is one of {', '.join(CRITERIA)}")
+        if self.spread not in ("global", "uniform"):
+            raise ValueError(f"spread is global or uniform, not '{self.spread}'")
+        if not 0.0 <= self.most < 1.0:
+            raise ValueError(f"most is a part below 1, not {self.most:g}")
+        if self.multiple < 1:
+            raise ValueError(f"multiple has to be at least 1, not {self.multiple}")
+
+    def run(self, model: Model, context: PassContext) -> int:
+        """How many units went. Raises UsageError for an expression that is none, CalibrationError."""
+        kind, share = next(
+            ((name, part) for name, part in (("macs", self.macs), ("parameters", self.parameters)) if part < 1.0),
+            ("channels", self.ratio),
+        )
+        channels = channel_groups(model)
+        groups = self._allowed(channels)
+        context.facts["channels"] = channels
+        for node, reason in channels.kept.items():
+            context.facts.setdefault("kept_whole", {})[node.name] = reason
+        if share >= 1.0 or not groups:
+            return 0
+        readers = {group: consumers_of(group, channels) for group in groups}
+        rankings = self._rankings(model, groups, readers, context)
+        costs = Costs(model, groups, kind)
+        kept = self._kept(costs, rankings, share)
+        reached = costs.total(kept) / costs.total({group: group.size for group in groups})
+        if reached > share + 0.02:
+            context.warn(f"prune-channels: {reached:.2f} of the {kind} remain, not {share:g}: no more can go")
+        chosen = {group: rankings[group].order[: group.size - kept[group]] for group in groups}
+        return self._prune(model, chosen, context)
+
+    def _allowed(self, channels: Channels) -> list[ChannelGroup]:
+        try:
+            pattern = re.compile(self.exclude) if self.exclude else None
+        except re.error as error:
+            raise UsageError(f"{self.name}.exclude is no regular expression: {error}") from None
+        return [group for group in channels.groups if pattern is None or not pattern.search(group.name)]
+
+    def _rankings(
+        self,
+        model: Model,
+        groups: list[ChannelGroup],
+        readers: Mapping[ChannelGroup, list[Consumer]],
+        context: PassContext,
+    ) -> dict[ChannelGroup, Ranking]:
+        seen = {}
+        criterion = self.criterion
+        if criterion in ("reconstruction", "energy"):
+            if context.data is None:
+                context.warn(f"{self.name} ranks channels by l2, since {criterion} needs data; give --data")
+                criterion = "l2"
+            else:
+                nodes = list(dict.fromkeys(consumer.node for found in readers.values() for consumer in found))
+                seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.progress)
+        random = np.random.default_rng(context.seed)
+        return {group: ranked(group, readers[group], seen, criterion, random) for group in groups}
+
+    def _kept(self, costs: Costs, rankings: Mapping[ChannelGroup, Ranking], share: float) -> Kept:
+        if self.spread == "global":
+            return allotted(costs, rankings, share, most=self.most, multiple=self.multiple)
+        whole: Kept = {group: group.size for group in costs.groups}
+        goal = share * costs.total(whole)
+        low, high = 0.0, 1.0  # the part of every group that stays, by halving
+        for _ in range(30):
+            middle = (low + high) / 2
+            if costs.total(self._uniform(whole, middle)) > goal:
+                high = middle
+            else:
+                low = middle
+        return self._uniform(whole, low)
+
+    def _uniform(self, whole: Kept, part: float) -> Kept:
+        found: Kept = {}
+        for group, size in whole.items():
+            width = max(round(part * size), size - int(self.most * size), 1)
+            if self.multiple > 1 and size >= 2 * self.multiple:
+                width = max(self.multiple, round(width / self.multiple) * self.multiple)
+            found[group] = min(size, width)
+        return found
+
+    def _prune(self, model: Model, chosen: Mapping[ChannelGroup, list[int]], context: PassContext) -> int:
+        removed = removed_indices(chosen)
+        if not removed:
+            return 0
+        mapping: dict[Value, Value] = {}
+        before = clone_model(model, mapping)
+        pairs, gone = [], {}
+        for node in model.graph:
+            data, weight, twin = node.input(0), node.input(1), mapping[node.output].producer if node.outputs else None
+            if not node.is_op("Conv", "MatMul", "Gemm") or data is None or weight is None or twin is None:
+                continue
+            if any((data, axis) in removed for axis in range(data.rank or 0)):
+                pairs.append((twin, node))
+                axis = 1 if node.is_op("Conv") else (node.output.rank or 1) - 1
+                gone[node] = removed.get((node.output, axis), np.zeros(0, np.int64))
+        shrink(model, removed)
+        if self.refit and context.data is not None:
+            refit(before, model, pairs, gone, context.data, threads=context.threads, progress=context.progress)
+        return sum(len(units) for units in chosen.values())
