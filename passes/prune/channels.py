@@ -43,7 +43,7 @@ class PruneChannels(Pass):
     spread: str = "global"
     refit: bool = True
     most: float = 0.8
-    multiple: int = 8
+    multiple: int = 16
     exclude: str = ""
 
     lossless: ClassVar[bool] = False
