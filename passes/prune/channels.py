@@ -11,7 +11,7 @@ import numpy as np
 
 from qcompiler.calibrate import second_moments
 from qcompiler.errors import UsageError
-from qcompiler.ir import Model, Value, clone_model
+from qcompiler.ir import Model, Node, Value, clone_model
 from qcompiler.passes.prune.amounts import Costs, Kept, allotted
 from qcompiler.passes.prune.consumers import Consumer, consumers_of
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
@@ -79,7 +79,11 @@ class PruneChannels(Pass):
         rankings = self._rankings(model, groups, readers, context)
         costs = Costs(model, groups, kind)
         kept = self._kept(costs, rankings, share)
-        reached = costs.total(kept) / costs.total({group: group.size for group in groups})
+        whole = costs.total({group: group.size for group in groups})
+        if not whole:
+            context.warn(f"prune-channels: nothing that can go costs any {kind}")
+            return 0
+        reached = costs.total(kept) / whole
         if reached > share + 0.02:
             context.warn(f"prune-channels: {reached:.2f} of the {kind} remain, not {share:g}: no more can go")
         chosen = {group: rankings[group].order[: group.size - kept[group]] for group in groups}
@@ -143,9 +147,11 @@ class PruneChannels(Pass):
         pairs, gone = [], {}
         for node in model.graph:
             data, weight, twin = node.input(0), node.input(1), mapping[node.output].producer if node.outputs else None
-            if not node.is_op("Conv", "MatMul", "Gemm") or data is None or weight is None or twin is None:
+            if data is None or weight is None or twin is None or not _can_be_fitted(node):
                 continue
-            if any((data, axis) in removed for axis in range(data.rank or 0)):
+            inner = 1 if node.is_op("Conv") else (data.rank or 1) - 1
+            # Another axis that gets shorter would leave less to compare with what the whole model gave.
+            if [axis for axis in range(data.rank or 0) if (data, axis) in removed] == [inner]:
                 pairs.append((twin, node))
                 axis = 1 if node.is_op("Conv") else (node.output.rank or 1) - 1
                 gone[node] = removed.get((node.output, axis), np.zeros(0, np.int64))
@@ -153,3 +159,15 @@ class PruneChannels(Pass):
         if self.refit and context.data is not None:
             refit(before, model, pairs, gone, context.data, threads=context.threads, progress=context.progress)
         return sum(len(units) for units in chosen.values())
+
+
+def _can_be_fitted(node: Node) -> bool:
+    """A layer of one group that gives W x + b with b one number for each output, or without."""
+    if node.is_op("Conv"):
+        return bool(node.attr("group", 1) == 1)
+    if not node.is_op("MatMul", "Gemm"):
+        return False
+    if node.attr("alpha", 1.0) != 1.0 or node.attr("beta", 1.0) != 1.0:
+        return False
+    bias, width = node.input(2), (node.output.shape or (None,))[-1]
+    return bias is None or (bias.constant is not None and bias.constant.shape in ((width,), (1, width)))

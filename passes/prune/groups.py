@@ -13,6 +13,8 @@ from qcompiler.ops import Links, info, links
 
 __all__ = ["ChannelGroup", "Channels", "channel_groups"]
 
+_SINCE = 13  # operator set from which Softmax has one axis and Split its sizes as an input
+
 Indices: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 Place: TypeAlias = tuple[Value, int]
 """A value and one of its axes."""
@@ -50,6 +52,9 @@ def channel_groups(model: Model) -> Channels:
     They start from the output channels of constant weights. What reaches a graph's input or output, a subgraph, or an
     axis of which an operator says nothing (an unknown one says nothing of any) is kept whole.
     """
+    if model.opset < _SINCE:
+        old = f"operator set {model.opset}, of which some operators mean something else than from {_SINCE} on"
+        return Channels(kept={node: old for node in model.graph if node.is_op("Conv", "Gemm", "MatMul")})
     closure = _Closure(model)
     seeds: dict[Node, Place] = {}
     for node in model.graph:
@@ -152,6 +157,10 @@ class _Closure:
             a, b = (left, link.left_axis), (right, link.right_axis)
             self.reach(a)
             self.reach(b)
+            if _beyond(link.left_index, a) or _beyond(link.right_index, b):
+                for end, other in ((a, b), (b, a)):
+                    self.frozen.setdefault(end, f"it is joined with an axis of {other[0].name} of no fixed size")
+                continue
             self.pairs.append((self.base[a] + link.left_index, self.base[b] + link.right_index))
 
     def components(self) -> list[dict[Place, Indices]]:
@@ -184,6 +193,10 @@ class _Closure:
             if mine & set(self.roots[begin : begin + _size(other)].tolist()):
                 return reason
         return self.frozen.get(place, "all of its channels hang together")
+
+
+def _beyond(index: Indices, place: Place) -> bool:
+    return bool(index.size) and int(index.max()) >= _size(place)
 
 
 def _size(place: Place) -> int:

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, as_attr, tensor
-from qcompiler.ops.channels import slice_bounds
+from qcompiler.ops import links
+from qcompiler.ops.channels import shape_numbers, slice_bounds
 from qcompiler.passes.prune.groups import ChannelGroup, Place
 
 __all__ = ["masked", "removed_indices", "shrink"]
@@ -75,12 +76,19 @@ def _integers(graph: Graph, node: Node, place: int, numbers: Iterable[int]) -> N
     """Give ``node`` other numbers at ``place``, as a constant of its own: others may read the one that stood there."""
     old = node.input(place)
     name = old.name if old is not None else f"{node.name}_numbers"
-    made = graph.add_constant(tensor(np.array(list(numbers), np.int64)), name)
+    kind = old.dtype.numpy if old is not None and old.dtype is not None else np.int64
+    made = graph.add_constant(tensor(np.array(list(numbers), kind)), name)
     if place >= len(node.inputs):
         node.resize_inputs((*node.inputs, *[None] * (place + 1 - len(node.inputs))))
     node.set_input(place, made)
     if old is not None and old.const is not None and not old.uses and old.graph is graph and not old.is_input:
         graph.remove_constant(old)
+
+
+def _numbers(value: Value | None) -> list[int] | None:
+    if value is None or value.constant is None:
+        return None
+    return [int(number) for number in value.constant.numpy().reshape(-1)]
 
 
 def _set(node: Node, name: str, number: int) -> None:
@@ -118,20 +126,21 @@ def _tell_split(graph: Graph, node: Node, removed: Removed) -> None:
 
 
 def _tell_slice(graph: Graph, node: Node, removed: Removed) -> None:
-    bounds = slice_bounds(node)
-    if bounds is None:
+    starts, ends, axes = (_numbers(node.input(place)) for place in (1, 2, 3))
+    value, bounds = node.input(0), slice_bounds(node)
+    if starts is None or ends is None or bounds is None or value is None:
         return
     changed = False
-    for axis, (start, end, _) in list(bounds.items()):
+    for position, axis in enumerate(axes if axes is not None else range(len(starts))):
+        axis %= value.rank or 1
         kept = _kept(node, 0, axis, removed)
-        if kept is not None:
-            first = int(np.searchsorted(kept, start))
-            bounds[axis] = (first, int(np.searchsorted(kept, end)), 1)
+        if kept is not None and axis in bounds:
+            start, end, _ = bounds[axis]
+            starts[position], ends[position] = int(np.searchsorted(kept, start)), int(np.searchsorted(kept, end))
             changed = True
     if changed:
-        for place, column in ((1, 0), (2, 1), (4, 2)):
-            _integers(graph, node, place, [found[column] for found in bounds.values()])
-        _integers(graph, node, 3, bounds)
+        _integers(graph, node, 1, starts)
+        _integers(graph, node, 2, ends)
 
 
 def _tell_gather(graph: Graph, node: Node, removed: Removed) -> None:
@@ -150,44 +159,31 @@ def _tell_gather(graph: Graph, node: Node, removed: Removed) -> None:
 def _tell_reshape(graph: Graph, node: Node, removed: Removed) -> None:
     if node.is_op("Flatten"):
         return
-    value, out, shape = node.input(0), node.output, node.input(1)
-    assert value is not None and shape is not None
-    if out.shape is None or not any((out, axis) in removed for axis in range(len(out.shape))):
+    out, shape, numbers = node.output, node.input(1), shape_numbers(node)
+    if out.shape is None or shape is None or numbers is None:
         return
-    numbers = _shape_numbers(shape)
-    if numbers is None:
-        return
+    new = list(numbers)
     for axis in range(len(out.shape)):
         kept = _kept(node, -1, axis, removed)
         if kept is not None and (numbers[axis] or 0) > 0:
-            _write_size(graph, node, shape, axis, kept.size)
-
-
-def _shape_numbers(shape: Value) -> list[int | None] | None:
-    """What a shape that is given says, None for what is computed: a constant, or a Concat of single numbers."""
+            new[axis] = kept.size
+    if new == numbers:
+        return
     if shape.constant is not None:
-        return [int(number) for number in shape.constant.numpy().reshape(-1)]
-    if shape.producer is not None and shape.producer.is_op("Concat"):
-        parts = shape.producer.inputs
-        if all(part is not None and part.shape == (1,) for part in parts):
-            return [None if part is None or part.constant is None else int(part.constant.numpy()[0]) for part in parts]
-    return None
-
-
-def _write_size(graph: Graph, node: Node, shape: Value, axis: int, size: int) -> None:
-    if shape.constant is not None:
-        current = node.input(1)
-        assert current is not None and current.constant is not None
-        numbers = [int(number) for number in current.constant.numpy().reshape(-1)]
-        numbers[axis] = size
-        _integers(graph, node, 1, numbers)
+        _integers(graph, node, 1, [number for number in new if number is not None])
         return
     joint = shape.producer
     assert joint is not None
     own = Node("Concat", joint.inputs, {"axis": 0}, name=f"{node.name}/shape")
-    own.output.type, own.output.name = shape.type, f"{node.output.name}_shape"
+    own.output.type, own.output.name = shape.type, f"{out.name}_shape"
     graph.insert_before(node, own)
-    own.set_input(axis, graph.add_constant(tensor(np.array([size], np.int64)), f"{node.output.name}_size"))
+    start = 0
+    for place, part in enumerate(joint.inputs):
+        old = _numbers(part)
+        count = len(old) if old is not None else int(part.shape[0])  # type: ignore[union-attr, index, arg-type]
+        if old is not None and old != new[start : start + count]:
+            _integers(graph, own, place, [number for number in new[start : start + count] if number is not None])
+        start += count
     node.set_input(1, own.output)
 
 
@@ -195,8 +191,8 @@ def _tell_resize(graph: Graph, node: Node, removed: Removed) -> None:
     kept, sizes = _kept(node, -1, 1, removed), node.input(3)
     if kept is None or sizes is None:
         return
-    if sizes.constant is not None and sizes.constant.size:
-        numbers = [int(number) for number in sizes.constant.numpy().reshape(-1)]
+    numbers = _numbers(sizes)
+    if numbers:
         numbers[1] = kept.size
         _integers(graph, node, 3, numbers)
 
@@ -239,8 +235,6 @@ def masked(model: Model, removed: Removed) -> None:
     The values that enter a product (or a sum) over channels are multiplied by 0 there and 1 elsewhere; so is the matrix
     by which a recurrent operator multiplies its own state. It is what a pruned model has to be equal to.
     """
-    from qcompiler.ops import links
-
     for node in list(model.graph):
         known = links(node)
         for place, axis in sorted(known.summed):

@@ -276,6 +276,7 @@ def _run(job: Job, seed: int) -> Result:
     infer_types(model)
     name_all(model)
     passes = job.recipe.passes
+    _check_order(passes)
     first = next((place for place, item in enumerate(passes) if item.changes_numbers), len(passes))
     model, records = Pipeline(passes[:first]).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
@@ -315,6 +316,16 @@ def _run(job: Job, seed: int) -> Result:
     return Result(kept, report, job.recipe.to_toml(header), records, job.threads)
 
 
+def _check_order(passes: Sequence[Pass]) -> None:
+    """Raises UsageError where something was decided for values that a later pass would take away."""
+    lossy = ""
+    for item in passes:
+        if item.changes_numbers and lossy:
+            raise UsageError(f"pass '{item.name}' stands behind '{lossy}'", hint="let it stand in front")
+        if not item.lossless and not item.changes_numbers:
+            lossy = lossy or item.name
+
+
 def _changed(
     job: Job, model: Model, lossless: Measured, passes: Sequence[Pass]
 ) -> tuple[Model, Measured, list[PassRecord]]:
@@ -322,22 +333,28 @@ def _changed(
 
     What those made has to keep the limits and be no slower than the model before; else they are rolled back.
     """
-    made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
-    found = measure(job.session, made, job.scoring, job.metric, job.threads)
-    drop, worst = found.drop, found.quality.sqnr_db
-    reason = ""
-    if worst < job.limits.min_sqnr:
-        reason = f"the model reached {worst:.1f} dB, below {job.limits.min_sqnr:g}"
-    elif job.max_drop is not None and drop is not None and drop > job.max_drop:
-        reason = f"the metric dropped by {drop:.4g}, more than {job.max_drop:g}"
-    elif job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup * SLOWER:
-        reason = f"the model ran at {found.speedup:.2f} x the source's speed, without it at {lossless.speedup:.2f} x"
     changing = {item.name for item in passes if item.changes_numbers}
+    reason, made, found, records = "", model, lossless, list[PassRecord]()
+    try:
+        made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
+        found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    except QCompilerError as error:
+        reason = error.what
+    drop, worst = found.drop, found.quality.sqnr_db
+    if not reason and worst < job.limits.min_sqnr:
+        reason = f"the model reached {worst:.1f} dB, below {job.limits.min_sqnr:g}"
+    elif not reason and job.max_drop is not None and drop is not None and drop > job.max_drop:
+        reason = f"the metric dropped by {drop:.4g}, more than {job.max_drop:g}"
+    elif not reason and job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup * SLOWER:
+        reason = f"the model ran at {found.speedup:.2f} x the source's speed, without it at {lossless.speedup:.2f} x"
     for record in records:
         if record.name in changing and record.status == "applied":
             record.sqnr_db = worst if math.isfinite(worst) else None
     if not reason:
         return made, found, records
+    known = {record.name for record in records}
+    records += [PassRecord(item.name, item.options(), status="applied") for item in passes
+                if item.name in changing - known]  # fmt: skip
     for record in records:
         if record.name in changing and record.status == "applied":
             record.status, record.reason = "rolled-back", reason

@@ -36,18 +36,21 @@ class Link:
 @dataclass
 class Links:
     """All that is known of one node. ``free`` axes may lose anything; ``summed`` ones, linked or free, are those over
-    which products or elements are added up, so that taking an index out is the same as making it zero."""
+    which products or elements are added up, so that taking an index out is the same as making it zero. ``blocked`` ones
+    meet an axis of another size, or of one that is not fixed, and are barriers whatever else is said of them."""
 
     node: Node
     found: list[Link] = field(default_factory=list)
     free: set[tuple[int, int]] = field(default_factory=set)
     summed: set[tuple[int, int]] = field(default_factory=set)
+    blocked: set[tuple[int, int]] = field(default_factory=set)
 
     def value(self, place: int) -> Value | None:
-        """The value at ``place``."""
+        """The value at ``place``; None where nothing is given, or given to nobody and of no type."""
         if place >= 0:
             return self.node.input(place)
-        return self.node.outputs[-place - 1] if -place <= len(self.node.outputs) else None
+        value = self.node.outputs[-place - 1] if -place <= len(self.node.outputs) else None
+        return value if value is not None and (value.uses or value.type is not None) else None
 
     def size(self, place: int, axis: int) -> int | None:
         """Fixed size of an axis; None where there is none."""
@@ -59,11 +62,15 @@ class Links:
         return size if isinstance(size, int) else None
 
     def tie(self, left: int, left_axis: int, right: int, right_axis: int) -> None:
-        """All of one axis with all of another, if both are of one fixed size."""
-        size = self.size(left, left_axis)
-        if size is not None and size == self.size(right, right_axis):
+        """All of one axis with all of another, if both are of one fixed size; a 1 that is repeated is no matter."""
+        if self.value(left) is None or self.value(right) is None:
+            return
+        size, other = self.size(left, left_axis), self.size(right, right_axis)
+        if size is not None and size == other:
             every = np.arange(size)
             self.found.append(Link(left, left_axis, right, right_axis, every, every))
+        elif size != other and 1 not in (size, other):
+            self.blocked |= {(left, left_axis), (right, right_axis)}
 
     def tie_some(
         self, left: int, left_axis: int, right: int, right_axis: int, left_index: Any, right_index: Any
@@ -76,7 +83,7 @@ class Links:
         """The (place, axis) that are no barriers."""
         ends = {end for link in self.found
                 for end in ((link.left, link.left_axis), (link.right, link.right_axis))}  # fmt: skip
-        return ends | self.free
+        return (ends | self.free) - self.blocked
 
 
 def links(node: Node) -> Links:
@@ -163,8 +170,8 @@ def _attention(made: Links) -> None:
         return
     if any(node.input(place) is not None for place in range(4, len(node.inputs))):
         return
-    first = made.size(0, 2)
-    if first is None:
+    first, mask = made.size(0, 2), made.value(3)
+    if first is None or (mask is not None and (mask.rank is None or (mask.rank > 2 and mask.shape[-3] != 1))):  # type: ignore[index]
         return
     head = np.arange(first) // (first // heads) * (first // heads)
     made.tie_some(0, 2, 0, 2, np.arange(first), head)
@@ -174,17 +181,12 @@ def _attention(made: Links) -> None:
             return
         each = size // heads
         made.tie_some(place, 2, 0, 2, np.arange(size), np.arange(size) // each * (first // heads))
-    mask = made.value(3)
-    if mask is not None and mask.shape is not None:
-        made.free |= {(3, axis) for axis, size in enumerate(mask.shape) if size == 1}
 
 
 def _recurrent(made: Links) -> None:
     """LSTM, GRU, RNN: a unit goes with its rows in all gates, and with its column."""
     node = made.node
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[node.op_type]
-    if node.attr("layout", 0) or node.attr("clip", None) is not None:
-        pass  # both are fine for units; a batch-major layout only moves axes
     if node.attr("layout", 0):
         return
     hidden = made.size(2, 2)
@@ -232,15 +234,18 @@ def _elementwise(made: Links) -> None:
                 made.tie(place, axis, -1, mine)
 
 
-def _like_input(made: Links) -> None:
-    """All axes of the first input are the output's, as in a unary operator that other inputs only tune."""
+def _with_bias(made: Links) -> None:
+    """All axes of the first input are the output's; a second one is added along the last."""
     value = made.value(0)
     assert value is not None
     for axis in range(value.rank or 0):
         made.tie(0, axis, -1, axis)
+    made.tie(1, 0, -1, (value.rank or 1) - 1)
 
 
 def _pooling(made: Links) -> None:
+    if len(made.node.outputs) > 1 and made.node.outputs[1].uses:
+        return  # places of the maxima, counted through all channels
     for place in range(-len(made.node.outputs), 0):
         made.tie(0, 0, place, 0)
         made.tie(0, 1, place, 1)
@@ -325,8 +330,31 @@ def _reshape(made: Links) -> None:
     assert value is not None and out is not None
     if value.shape is None or out.shape is None:
         return
+    told = shape_numbers(made.node) if made.node.is_op("Reshape") else [0] * len(out.shape)
     for axis, to, index, to_index in reshape_links(value.shape, out.shape):
+        if told is None or to >= len(told) or told[to] is None:
+            continue  # what computes the size at run time would not know of the new one
         made.tie_some(0, axis, -1, to, index, to_index)
+
+
+def shape_numbers(node: Node) -> list[int | None] | None:
+    """What the shape of a Reshape says: constants, as one or joined by Concat; None for each number that is computed,
+    and for all where not even their count is known."""
+    shape = node.input(1)
+    if shape is None:
+        return None
+    if shape.constant is not None:
+        return list(_numbers(shape) or ())
+    if shape.producer is None or not shape.producer.is_op("Concat"):
+        return None
+    found: list[int | None] = []
+    for part in shape.producer.inputs:
+        count = part.shape[0] if part is not None and part.shape is not None and len(part.shape) == 1 else None
+        if not isinstance(count, int):
+            return None
+        numbers = _numbers(part)
+        found += numbers if numbers is not None else [None] * count
+    return found
 
 
 def _concat(made: Links) -> None:
@@ -422,10 +450,8 @@ def _squeeze(made: Links) -> None:
     value = made.value(0)
     assert value is not None
     axes = _axes(made.node, value.rank or 0)
-    if made.node.input(1) is None and "axes" not in made.node.attrs:
-        axes = [axis for axis, size in enumerate(value.shape or ()) if size == 1]
-    if axes is None:
-        return
+    if axes is None or (made.node.input(1) is None and "axes" not in made.node.attrs):
+        return  # without axes it takes whatever has become 1
     for to, axis in enumerate(axis for axis in range(value.rank or 0) if axis not in axes):
         made.tie(0, axis, -1, to)
 
@@ -459,7 +485,9 @@ def _resize(made: Links) -> None:
     ):
         return
     made.tie(0, 0, -1, 0)
-    made.tie(0, 1, -1, 1)
+    sizes = made.node.input(3)
+    if sizes is None or sizes.constant is not None:
+        made.tie(0, 1, -1, 1)
 
 
 def _depth_to_space(made: Links) -> None:
@@ -555,4 +583,4 @@ _HANDLERS: dict[str, Callable[[Links], None]] = dict(
     ]
 )
 
-_OWN = {f"com.microsoft:{name}": _like_input for name in ("Gelu", "FastGelu", "QuickGelu")}
+_OWN = {f"com.microsoft:{name}": _with_bias for name in ("Gelu", "FastGelu", "QuickGelu")}

@@ -328,3 +328,24 @@ def test_states_do_not_go_through_batches() -> None:
     rows = np.ones((8, 32), np.float32)
     with pytest.raises(UsageError, match="not through batches"):
         qc.compile(model_of(text, w=(32, 32)), data={"x": rows}, feedback={"s": "t"}, batch_size=4)
+
+
+def test_a_pruned_model_that_misses_the_limit_is_rolled_back_and_the_rest_goes_on() -> None:
+    options: dict[str, Any] = {"data": {"x": images(24)}, "min_speedup": 0, "settings": ["prune-channels.multiple=1"]}
+    whole = qc.compile(model_of(CONVS, **SHAPES), recipe="prune-int8", min_sqnr=80, **options)
+    record = next(item for item in whole.report["passes"] if item["name"] == "prune-channels")
+    assert record["status"] == "rolled-back"
+    assert "below 80" in record["reason"]
+    assert whole.report["compiled"]["macs"] == whole.report["source"]["macs"]
+    less = qc.compile(model_of(CONVS, **SHAPES), recipe="prune-int8", min_sqnr=1, **options)
+    record = next(item for item in less.report["passes"] if item["name"] == "prune-channels")
+    assert record["status"] == "applied"
+    assert record["sqnr_db"] > 1
+    assert less.report["compiled"]["macs"] < whole.report["compiled"]["macs"]
+    assert less.report["decision"]["kept"] == "int8"
+
+
+def test_pruning_stands_in_front_of_quantizing(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "quantize-static", "prune-channels", data=True)
+    with pytest.raises(UsageError, match="'prune-channels' stands behind 'quantize-static'"):
+        qc.compile(model_of(CONVS, **SHAPES), recipe=path, data={"x": images()})

@@ -148,6 +148,112 @@ def test_what_needs_an_axis_whole_keeps_it_and_is_named(name: str) -> None:
     assert any(why in reason for reason in reasons), found.kept
 
 
+TRICKY = {
+    # name: inputs, outputs, body, weights, groups that there are
+    "slice of a symbolic axis too": (
+        "float[n,8] x", "float[m,3] y",
+        "s = Constant<value = int64[2] {1,0}>() e = Constant<value = int64[2] {3,4}>() "
+        "k = Constant<value = int64[2] {0,1}>() a = MatMul(x, w) b = Slice(a, s, e, k) y = MatMul(b, u)",
+        {"w": (8, 8), "u": (4, 3)}, 2),
+    "slice that turns another axis": (
+        "float[1,4,5,5] x", "float[1,3,p,5] y",
+        "s = Constant<value = int64[2] {0,-1}>() e = Constant<value = int64[2] {4,-100}>() "
+        "k = Constant<value = int64[2] {1,2}>() t = Constant<value = int64[2] {1,-1}>() a = Conv(x, w) "
+        "b = Slice(a, s, e, k, t) y = Conv(b, u)", {"w": (8, 4, 1, 1), "u": (3, 4, 1, 1)}, 2),
+    "joined with an unknown width": (
+        "float[n,8] x, float[n,k] z", "float[n,3] y, float[n,2] r",
+        "q = MatMul(x, v) r = MatMul(q, t) a = MatMul(x, w) b = Concat<axis = 1>(a, z) y = MatMul(b, u)",
+        {"w": (8, 8), "u": (11, 3), "v": (8, 8), "t": (8, 2)}, 1),
+    "added to an unknown width": (
+        "float[n,8] x, float[n,k] z", "float[n,3] y", "a = MatMul(x, w) b = Add(a, z) y = MatMul(b, u)",
+        {"w": (8, 3), "u": (3, 3)}, 0),
+    "reshaped to the shape of another": (
+        "float[n,8,1,1] x, float[n,8] z", "float[n,3] y",
+        "a = Conv(x, w) s = Shape(z) b = Reshape(a, s) y = MatMul(b, u)", {"w": (8, 8, 1, 1), "u": (8, 3)}, 0),
+    "reshaped to joined sizes, two of them in one": (
+        "float[n,8,1,1] x", "float[n,3,1] y",
+        "s = Shape(x) i = Constant<value = int64[1] {0}>() c = Constant<value = int64[2] {8,1}>() a = Conv(x, w) "
+        "q = Gather(s, i) r = Concat<axis = 0>(q, c) b = Reshape(a, r) y = Conv(b, u)",
+        {"w": (8, 8, 1, 1), "u": (3, 8, 1)}, 1),
+    "resized to sizes that are computed": (
+        "float[n,4,5,5] x", "float[n,3,10,10] y",
+        "s = Shape(x) i = Constant<value = int64[1] {0}>() c = Constant<value = int64[3] {8,10,10}>() a = Conv(x, w) "
+        "q = Gather(s, i) r = Concat<axis = 0>(q, c) b = Resize(a, , , r) y = Conv(b, u)",
+        {"w": (8, 4, 1, 1), "u": (3, 8, 1, 1)}, 0),
+    "squeezed of whatever is 1": (
+        "float[2,4,1,1] x", "float[2,3] y", "a = Conv(x, w) b = Squeeze(a) y = MatMul(b, u)",
+        {"w": (8, 4, 1, 1), "u": (8, 3)}, 0),
+    "places of maxima": (
+        "float[1,4,4,4] x", "float[1,3,2,2] y",
+        "a = Conv(x, w) b, i = MaxPool<kernel_shape = [2,2], strides = [2,2]>(a) c = Cast<to = 1>(i) d = Add(b, c) "
+        "y = Conv(d, u)", {"w": (8, 4, 1, 1), "u": (3, 8, 1, 1)}, 0),
+    "a recurrent layer whose first output nobody reads": (
+        "float[5,n,4] x", "float[1,n,3] y", ", b, c = LSTM<hidden_size = 6>(x, w, r) d = Add(b, c) y = MatMul(d, u)",
+        {"w": (1, 24, 4), "r": (1, 24, 6), "u": (6, 3)}, 1),
+    "a state of unknown width": (
+        "float[5,n,4] x, float[1,n,h] z", "float[1,n,3] y",
+        "a, b = RNN<hidden_size = 3>(x, w, r, , , z) y = MatMul(b, u)",
+        {"w": (1, 3, 4), "r": (1, 3, 3), "u": (3, 3)}, 0),
+    "gathered twice and from the end": (
+        "float[n,8] x", "float[n,3] y",
+        "i = Constant<value = int64[4] {1,1,-1,3}>() a = MatMul(x, w) b = Gather<axis = 1>(a, i) y = MatMul(b, u)",
+        {"w": (8, 8), "u": (4, 3)}, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TRICKY)
+def test_what_looks_alike_and_is_not(name: str) -> None:
+    inputs, outputs, body, weights, groups = TRICKY[name]
+    model = model_of(f"g ({inputs}) => ({outputs}) {{ {body} }}", **weights)
+    assert len(channel_groups(model).groups) == groups
+    assert (same(model, 0.5) > 0) == (groups > 0)
+
+
+def test_heads_under_a_mask_of_their_own_stay() -> None:
+    body = """q = MatMul(x, wq) k = MatMul(x, wk) v = MatMul(x, wv)
+        a = Attention<q_num_heads = 4, kv_num_heads = 4>(q, k, v, m) y = MatMul(a, u)"""
+    weights = dict.fromkeys(("wq", "wk", "wv", "u"), (8, 8))
+    for mask, groups in (((1, 4, 5, 5), 0), ((1, 1, 5, 5), 1)):
+        model = model_of(f"g (float[2,5,8] x) => (float[2,5,8] y) {{ {body} }}", 23, m=mask, **weights)
+        assert len(channel_groups(model).groups) == groups
+
+
+def test_an_old_operator_set_is_kept_whole() -> None:
+    text = "g (float[2,5,8] x) => (float[2,5,8] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, u) }"
+    found = channel_groups(model_of(text, 11, w=(8, 8), u=(8, 8)))
+    assert found.groups == []
+    assert all("operator set 11" in reason for reason in found.kept.values())
+
+
+REFITTED = {
+    "depthwise": ("float[n,4,8,8] x", "a = Conv(x, w) r = Relu(a) d = Conv<group = 8, pads = [1,1,1,1]>(r, g) "
+                  "y = Conv(d, u)", {"w": (8, 4, 1, 1), "g": (8, 1, 3, 3), "u": (3, 8, 1, 1)}),
+    "gemm with factors": ("float[n,8] x", "a = MatMul(x, w) r = Relu(a) y = Gemm<alpha = 0.25, beta = 3.0>(r, u, b)",
+                          {"w": (8, 8), "u": (8, 3), "b": (3,)}),
+    "gemm that adds what is computed": ("float[n,8] x", "a = MatMul(x, w) r = Relu(a) c = MatMul(x, v) "
+                                        "y = Gemm(r, u, c)", {"w": (8, 8), "u": (8, 3), "v": (8, 3)}),
+    "gemm with one number": ("float[n,8] x", "a = MatMul(x, w) r = Relu(a) y = Gemm(r, u, b)",
+                             {"w": (8, 8), "u": (8, 3), "b": (1,)}),
+    "mixer": ("float[n,4,9] x", "a = Conv(x, w) b = Relu(a) c = MatMul(b, t) d = Relu(c) y = Conv(d, u)",
+              {"w": (8, 4, 1), "t": (9, 6), "u": (3, 8, 1)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFITTED)
+def test_refit_never_makes_it_worse(name: str) -> None:
+    given_as, body, weights = REFITTED[name]
+    outputs = {"depthwise": "float[n,3,8,8] y", "mixer": "float[n,3,6] y"}.get(name, "float[n,3] y")
+    model = model_of(f"g ({given_as}) => ({outputs}) {{ {body} }}", **weights)
+    source, errors = open_session(model), []
+    for refit in (False, True):
+        copy = clone_model(model)
+        PruneChannels(ratio=0.7, multiple=1, refit=refit).run(copy, context_for(copy, 40))
+        session = open_session(copy)
+        fresh = [feeds(copy, seed) for seed in range(100, 110)]
+        errors.append(sum(float(np.square(source.run(x)["y"] - session.run(x)["y"]).sum()) for x in fresh))
+    assert errors[1] <= errors[0] * 1.001
+
+
 def test_shared_weights_are_cut_for_all_who_share_them() -> None:
     text = """g (float[4,8] x) => (float[4,3] y, float[4,3] z) {
         a = MatMul(x, w) b = Relu(a) y = MatMul(b, u) c = MatMul(x, w) d = Tanh(c) z = MatMul(d, u) }"""
