@@ -11,8 +11,7 @@ import qcompiler as qc
 from benchmarks.zoo import MODELS, model_path, samples
 from qcompiler.data import open_dataset
 from qcompiler.onnx_io import open_session
-from qcompiler.runtime import Session
-from qcompiler.search import interleaved
+from qcompiler.runtime import Session, interleaved
 
 
 def main(names: list[str]) -> None:

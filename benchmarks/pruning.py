@@ -21,8 +21,8 @@ from qcompiler.ir import Model, clone_model
 from qcompiler.onnx_io import infer_types, open_session
 from qcompiler.passes.prune import PruneChannels
 from qcompiler.pipeline import PassContext
-from qcompiler.runtime import Session
-from qcompiler.search import Accuracy, Quality, interleaved
+from qcompiler.runtime import Session, interleaved
+from qcompiler.search import Accuracy, Quality
 
 COUNTS = {"squeezenet1.1": None, "minilm-l6": 128, "cifar10-cnn": 400}
 

@@ -27,8 +27,8 @@ from benchmarks.zoo import MODELS, model_path, samples, zoo_folder
 from qcompiler.compiler import input_specs
 from qcompiler.data import Dataset, open_dataset, split
 from qcompiler.onnx_io import open_session
-from qcompiler.runtime import Session
-from qcompiler.search import Accuracy, Quality, interleaved
+from qcompiler.runtime import Session, interleaved
+from qcompiler.search import Accuracy, Quality
 
 SAMPLES = {"squeezenet1.1": None, "squeezenet1.1-fp16": 64, "minilm-l6": 256, "mnist-cntk": 400, "selfattn-mnist": 400,
            "cifar10-cnn": 400, "silero-vad": 128}  # fmt: skip

@@ -3,8 +3,9 @@
 from qcompiler.passes.prune.channels import PruneChannels
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
+from qcompiler.passes.prune.weights import PruneWeights
 
-PRUNE = (PruneChannels,)
+PRUNE = (PruneChannels, PruneWeights)
 """In the order in which a recipe uses them."""
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ChannelGroup",
     "Channels",
     "PruneChannels",
+    "PruneWeights",
     "channel_groups",
     "masked",
     "removed_indices",

@@ -12,6 +12,7 @@ import numpy as np
 from qcompiler.calibrate import second_moments
 from qcompiler.errors import UsageError
 from qcompiler.ir import Model, Node, Value, clone_model
+from qcompiler.onnx_io import open_session
 from qcompiler.passes.prune.amounts import Costs, Kept, allotted
 from qcompiler.passes.prune.consumers import Consumer, consumers_of
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
@@ -19,15 +20,19 @@ from qcompiler.passes.prune.importance import CRITERIA, Ranking, ranked
 from qcompiler.passes.prune.refit import refit
 from qcompiler.passes.prune.shrink import removed_indices, shrink
 from qcompiler.pipeline import Pass, PassContext
+from qcompiler.runtime import interleaved
 
 __all__ = ["PruneChannels"]
+
+_HALVINGS = 6  # of the interval of shares in which the wanted time is looked for
 
 
 @dataclass(frozen=True)
 class PruneChannels(Pass):
     """Remove channels, heads and hidden units whose loss the model bears best.
 
-    One of ``ratio`` (of the channels), ``parameters`` and ``macs`` says what remains; of two the last one given counts.
+    One of ``latency`` (measured here on the first sample, in turn with the whole model), ``macs``, ``parameters`` and
+    ``ratio`` (of the channels) says what remains; of several the first in this order counts.
     ``criterion`` ranks units: reconstruction, energy, l2, l1 or random (see :mod:`qcompiler.passes.prune.importance`);
     without data l2 takes the place of the first two. ``spread`` says where: ``global`` where the error is least for
     the cost saved, ``uniform`` the same part of every group. ``refit`` fits readers anew by least squares, with the
@@ -39,6 +44,7 @@ class PruneChannels(Pass):
     ratio: float = 1.0
     parameters: float = 1.0
     macs: float = 1.0
+    latency: float = 1.0
     criterion: str = "reconstruction"
     spread: str = "global"
     refit: bool = True
@@ -50,7 +56,7 @@ class PruneChannels(Pass):
     changes_numbers: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("ratio", "parameters", "macs"):
+        for name in ("ratio", "parameters", "macs", "latency"):
             if not 0.0 < getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is what remains, above 0 and at most 1, not {getattr(self, name):g}")
         if self.criterion not in CRITERIA:
@@ -65,9 +71,10 @@ class PruneChannels(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         """How many units went. Raises UsageError for an expression that is none, CalibrationError."""
         kind, share = next(
-            ((name, part) for name, part in (("macs", self.macs), ("parameters", self.parameters)) if part < 1.0),
+            ((name, part) for name, part in (("macs", min(self.macs, self.latency)), ("parameters", self.parameters))
+             if part < 1.0),
             ("channels", self.ratio),
-        )
+        )  # fmt: skip
         channels = channel_groups(model)
         groups = self._allowed(channels)
         context.facts["channels"] = channels
@@ -78,11 +85,13 @@ class PruneChannels(Pass):
         readers = {group: consumers_of(group, channels) for group in groups}
         rankings = self._rankings(model, groups, readers, context)
         costs = Costs(model, groups, kind)
-        kept = self._kept(costs, rankings, share)
         whole = costs.total({group: group.size for group in groups})
         if not whole:
             context.warn(f"prune-channels: nothing that can go costs any {kind}")
             return 0
+        if self.latency < 1.0:
+            share = self._share_of_time(model, channels, costs, rankings, context)
+        kept = self._kept(costs, rankings, share)
         reached = costs.total(kept) / whole
         if reached > share + 0.02:
             context.warn(f"prune-channels: {reached:.2f} of the {kind} remain, not {share:g}: no more can go")
@@ -128,6 +137,39 @@ class PruneChannels(Pass):
             else:
                 low = middle
         return self._uniform(whole, low)
+
+    def _share_of_time(
+        self,
+        model: Model,
+        channels: Channels,
+        costs: Costs,
+        rankings: Mapping[ChannelGroup, Ranking],
+        context: PassContext,
+    ) -> float:
+        """The largest share of the products with which the model takes no more than ``latency`` of its time."""
+        sample = next(iter(context.data), None) if context.data is not None else next(iter(context.samples), None)
+        if sample is None:
+            raise UsageError(f"{self.name}.latency is measured and needs a sample", hint="give --data")
+        source = open_session(model, threads=context.threads)
+        numbers = {group: place for place, group in enumerate(channels.groups)}
+        low, high = 0.0, 1.0
+        for step in range(_HALVINGS):
+            context.progress(step + 1)
+            share = (low + high) / 2
+            kept = self._kept(costs, rankings, max(share, 1e-6))
+            copy = clone_model(model)
+            own = channel_groups(copy).groups  # in the same order
+            shrink(copy, removed_indices({own[numbers[group]]: rankings[group].order[: group.size - width]
+                                          for group, width in kept.items()}))  # fmt: skip
+            session = open_session(copy, threads=context.threads)
+            whole, part = interleaved([source, session], sample, seconds=0.5)
+            if part.least <= self.latency * whole.least:
+                low = share
+            else:
+                high = share
+        if not low:
+            context.warn(f"{self.name}: no width takes {self.latency:g} of the time")
+        return max(low, 1e-6)
 
     def _uniform(self, whole: Kept, part: float) -> Kept:
         found: Kept = {}

@@ -193,7 +193,8 @@ class _Grid:
         block = column // self.block if self.block else 0
         scale, zero = self.scale[:, :, block], self.zero[:, :, block]
         nearest: Array = (np.clip(np.rint(values / scale) + zero, self.bottom, self.top) - zero) * scale
-        return nearest
+        kept: Array = np.where(self.weight.rows[:, :, column] != 0, nearest, 0.0)  # what was pruned stays so
+        return kept
 
     def start(self, column: int, left: Array) -> None:
         """Set the scales of a block from the weights as they are when it begins."""

@@ -26,8 +26,7 @@ def bench(
     from qcompiler.cli.models import model_file
     from qcompiler.data import open_dataset
     from qcompiler.onnx_io import read_proto
-    from qcompiler.runtime import Session
-    from qcompiler.search import interleaved
+    from qcompiler.runtime import Session, interleaved
 
     paths = [model_file(path) for path in (a, b) if path is not None]
     for path in paths:

@@ -21,8 +21,8 @@ from qcompiler.ir import ExternalTensor, Model, Value
 from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group
 from qcompiler.onnx_io import open_session, weight_bytes
 from qcompiler.ops import macs
-from qcompiler.runtime import Session
-from qcompiler.search import Choice, Metric, Quality, Timing, interleaved, profile_groups
+from qcompiler.runtime import Session, Timing, interleaved
+from qcompiler.search import Choice, Metric, Quality, profile_groups
 
 __all__ = ["Measured", "environment", "form_name", "layer_records", "measure", "peak_rss", "statistics_of"]
 

@@ -1,5 +1,6 @@
 """Running models."""
 
+from qcompiler.runtime.latency import Timing, interleaved
 from qcompiler.runtime.session import Session
 
-__all__ = ["Session"]
+__all__ = ["Session", "Timing", "interleaved"]

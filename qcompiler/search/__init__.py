@@ -3,7 +3,6 @@
 from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.choose import choose, sensitivities
 from qcompiler.search.journal import Journal
-from qcompiler.search.latency import Timing, interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
 
@@ -16,11 +15,9 @@ __all__ = [
     "Limits",
     "Metric",
     "Quality",
-    "Timing",
     "choose",
     "compare",
     "find_metric",
-    "interleaved",
     "profile_groups",
     "sensitivities",
 ]

@@ -12,10 +12,9 @@ from qcompiler.errors import OutputError, QCompilerError
 from qcompiler.ir import Model
 from qcompiler.lower import Form, Group, Target
 from qcompiler.onnx_io import open_session
-from qcompiler.runtime import Session
+from qcompiler.runtime import Session, interleaved
 from qcompiler.search.candidate import Candidate
 from qcompiler.search.journal import Journal, plan_key
-from qcompiler.search.latency import interleaved
 from qcompiler.search.profile import GroupTimes, profile_groups
 from qcompiler.search.quality import OutputQuality, Quality
 

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from qcompiler.compiler import input_specs
 from qcompiler.data import open_dataset
+from qcompiler.errors import UsageError
 from qcompiler.ir import Model, clone_model, verify
 from qcompiler.onnx_io import infer_types, open_session
 from qcompiler.passes.prune import PruneChannels, channel_groups, masked, removed_indices, shrink
 from qcompiler.pipeline import PassContext
+from qcompiler.runtime import interleaved
 from tests.lower.models import model_of
 from tests.passes.prune.shapes import SHAPES
 
@@ -362,3 +364,19 @@ def test_without_data_magnitude_takes_the_place_and_the_user_is_told() -> None:
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         PruneChannels(**options)
+
+
+def test_time_that_remains_is_measured() -> None:
+    text = "g (float[64,256] x) => (float[64,256] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    model = model_of(text, w=(256, 2048), v=(2048, 256))
+    whole = clone_model(model)
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((4, 64, 256)).astype(np.float32)
+    context = PassContext(data=open_dataset({"x": rows}, input_specs(model)))
+    assert PruneChannels(latency=0.5, criterion="l2").run(model, context) > 0
+    infer_types(model)
+    # Times of one machine differ by the moment: what was measured once is near to what is measured again.
+    before, after = interleaved([open_session(whole), open_session(model)], {"x": rows[0]}, seconds=1)
+    assert 0.15 < after.least / before.least < 0.75
+    with pytest.raises(UsageError, match="latency is measured and needs a sample"):
+        PruneChannels(latency=0.5).run(clone_model(whole), PassContext())

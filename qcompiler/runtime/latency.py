@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcompiler.runtime import Session
+from qcompiler.runtime.session import Session
 
 __all__ = ["Timing", "interleaved"]
 
