@@ -1,17 +1,19 @@
 """Passes that take out what a model can do without."""
 
+from qcompiler.passes.prune.blocks import PruneBlocks
 from qcompiler.passes.prune.channels import PruneChannels
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
 from qcompiler.passes.prune.weights import PruneWeights
 
-PRUNE = (PruneChannels, PruneWeights)
+PRUNE = (PruneBlocks, PruneChannels, PruneWeights)
 """In the order in which a recipe uses them."""
 
 __all__ = [
     "PRUNE",
     "ChannelGroup",
     "Channels",
+    "PruneBlocks",
     "PruneChannels",
     "PruneWeights",
     "channel_groups",

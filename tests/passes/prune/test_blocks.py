@@ -1,0 +1,91 @@
+"""Residual branches: which there are, which goes first, and what is left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.compiler import input_specs
+from qcompiler.data import open_dataset
+from qcompiler.errors import UsageError
+from qcompiler.ir import Model, verify
+from qcompiler.onnx_io import open_session, to_proto
+from qcompiler.passes.prune import PruneBlocks
+from qcompiler.passes.prune.blocks import residual_branches
+from qcompiler.pipeline import PassContext
+from tests.lower.models import model_of
+from tests.passes.prune.shapes import SHAPES, with_constants
+
+THREE = """g (float[4,16] x) => (float[4,8] y) {
+    a = MatMul(x, w0) b = Relu(a)
+    c = MatMul(b, w1) d = Relu(c) e = MatMul(d, w2) f = Add(b, e)
+    g = MatMul(f, w3) h = Tanh(g) i = MatMul(h, w4) j = Add(i, f)
+    k = MatMul(j, w5) l = Relu(k) m = MatMul(l, w6) n = Add(j, m)
+    y = MatMul(n, w7) }"""
+
+
+def three(weak: str = "w4") -> Model:
+    """Three blocks of the same cost, one of which adds next to nothing."""
+    made = model_of(THREE, w7=(16, 8), **{f"w{number}": (16, 16) for number in range(7)})
+    random = np.random.default_rng(0)
+    return with_constants(made, **{weak: random.standard_normal((16, 16)).astype(np.float32) * 1e-3})
+
+
+def context(model: Model) -> PassContext:
+    rows = np.random.default_rng(1).standard_normal((20, 4, 16)).astype(np.float32)
+    return PassContext(data=open_dataset({"x": rows}, input_specs(model)))
+
+
+def test_branches_and_the_operand_that_stays() -> None:
+    assert [(add.output.name, place) for add, place in residual_branches(three())] == [("f", 0), ("j", 1), ("n", 0)]
+    assert [add.output.name for add, _ in residual_branches(SHAPES["resnet"]())] == ["h"]  # e is a projection
+    assert [add.output.name for add, _ in residual_branches(SHAPES["vit"]())] == ["a", "e"]
+
+
+@pytest.mark.parametrize(("weak", "gone"), [("w2", "e"), ("w4", "i"), ("w6", "m")])
+def test_the_branch_that_does_least_goes_first(weak: str, gone: str) -> None:
+    model = three(weak)
+    source = open_session(model)
+    assert PruneBlocks(macs=0.8).run(model, context(model)) == 1
+    verify(model)
+    names = {value.name for node in model.graph for value in node.outputs}
+    assert gone not in names
+    assert len(model.graph) == 15 - 4  # two products, what stands between them, and the sum
+    x = {"x": np.random.default_rng(7).standard_normal((4, 16)).astype(np.float32)}
+    assert np.abs(source.run(x)["y"] - open_session(model).run(x)["y"]).max() < 0.1
+
+
+def test_all_go_where_so_much_is_asked_for_and_the_user_is_told() -> None:
+    model, told = three(), context(three())
+    assert PruneBlocks(macs=0.05).run(model, told) == 3
+    assert any("there are no more branches" in text for text in told.warnings)
+    assert [node.op_type for node in model.graph] == ["MatMul", "Relu", "MatMul"]
+
+
+def test_nothing_goes_where_nothing_may() -> None:
+    model = three()
+    before = to_proto(model).SerializeToString()
+    assert PruneBlocks(macs=1.0).run(model, context(model)) == 0
+    assert PruneBlocks(macs=0.5, exclude=".*").run(model, context(model)) == 0
+    assert to_proto(model).SerializeToString() == before
+    with pytest.raises(UsageError, match="judges branches on data"):
+        PruneBlocks().run(model, PassContext())
+    with pytest.raises(ValueError):
+        PruneBlocks(macs=0.0)
+
+
+NONE: dict[str, Any] = {
+    "what is added is broadcast": "a = MatMul(x, w) b = Relu(a) c = ReduceMean<axes = [0], keepdims = 1>(b) "
+                                  "d = Add(b, c) y = MatMul(d, u)",
+    "the branch has another reader": "a = MatMul(x, w) b = MatMul(a, v) c = Add(a, b) d = Mul(c, b) y = MatMul(d, u)",
+    "two branches of the input": "a = MatMul(x, w) b = MatMul(x, v) d = Add(a, b) y = MatMul(d, u)",
+    "the sum is an output": "a = MatMul(x, w) b = MatMul(a, u) y = Add(a, b)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NONE)
+def test_no_branch_is_seen_where_there_is_none(name: str) -> None:
+    model = model_of(f"g (float[4,16] x) => (float[4,16] y) {{ {NONE[name]} }}", w=(16, 16), v=(16, 16), u=(16, 16))
+    assert residual_branches(model) == []
