@@ -91,7 +91,7 @@ def residual_branches(model: Model) -> list[tuple[Node, int]]:
     """
     found = []
     for add in model.graph:
-        if not add.is_op("Add") or add.output.is_output:
+        if not add.is_op("Add", "Sum") or len(add.inputs) != 2 or add.output.is_output:
             continue
         for place in (0, 1):
             kept, branch = add.inputs[place], add.inputs[1 - place]

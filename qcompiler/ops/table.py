@@ -48,6 +48,8 @@ def info(node: Node) -> OpInfo | None:
 
 def is_pure(node: Node) -> bool:
     """True when ``node`` may be dropped if unused, computed at compile time, or merged with its twin."""
+    if f"{node.domain}:{node.op_type}" in _PURE:
+        return True
     found = info(node)
     if found is None or not found.deterministic:
         return False
@@ -62,6 +64,9 @@ def known_ops() -> dict[str, OpInfo]:
     """The whole table, by operator type."""
     return dict(_TABLE)
 
+
+_PURE = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
+"""Operators beyond the standard that our own passes write, and that are functions of their inputs."""
 
 _TABLE: dict[str, OpInfo] = {}
 

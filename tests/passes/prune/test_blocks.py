@@ -21,7 +21,7 @@ from tests.passes.prune.shapes import SHAPES, with_constants
 THREE = """g (float[4,16] x) => (float[4,8] y) {
     a = MatMul(x, w0) b = Relu(a)
     c = MatMul(b, w1) d = Relu(c) e = MatMul(d, w2) f = Add(b, e)
-    g = MatMul(f, w3) h = Tanh(g) i = MatMul(h, w4) j = Add(i, f)
+    g = MatMul(f, w3) h = Tanh(g) i = MatMul(h, w4) j = Sum(i, f)
     k = MatMul(j, w5) l = Relu(k) m = MatMul(l, w6) n = Add(j, m)
     y = MatMul(n, w7) }"""
 
