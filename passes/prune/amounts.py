@@ -79,23 +79,22 @@ def allotted(
     *,
     most: float,
     multiple: int,
-    factors: Mapping[ChannelGroup, float] | None = None,
 ) -> Kept:
     """Units that each group keeps, so that ``share`` of the cost remains, or as near as ``most`` allows.
 
     Step by step that group loses units which gives the least error for the cost saved (greedy on the curves of
-    ``rankings``, each times its ``factors``). No group loses more than the part ``most`` of its units, or its last
+    ``rankings``). No group loses more than the part ``most`` of its units, or its last
     one; widths stay multiples of ``multiple`` where the group has at least twice as many units.
     """
     kept: Kept = {group: group.size for group in costs.groups}
     goal, now = share * costs.total(kept), costs.total(kept)
-    able = {group for group in costs.groups if group in rankings}
+    able = [group for group in costs.groups if group in rankings]  # in order: of equal prices the first is taken
     while now > goal and able:
         best, best_price, best_saved = None, float("inf"), 0.0
         for group in list(able):
             width = _narrower(group, kept[group], multiple)
             if width < max(1, group.size - int(most * group.size)):
-                able.discard(group)
+                able.remove(group)
                 continue
             indices = costs.of_group.get(group, [])
             before = sum(costs.part(index, kept) for index in indices)
@@ -104,7 +103,7 @@ def allotted(
             kept[group] = old
             error = rankings[group].error
             added = float(error[group.size - width] - error[group.size - old])
-            price = max(added, 1e-15) * (1.0 if factors is None else factors.get(group, 1.0)) / max(saved, 1e-9)
+            price = max(added, 1e-15) / max(saved, 1e-9)
             if price < best_price:
                 best, best_price, best_saved = group, price, saved
         if best is None:

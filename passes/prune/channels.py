@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -77,9 +76,6 @@ class PruneChannels(Pass):
         )  # fmt: skip
         channels = channel_groups(model)
         groups = self._allowed(channels)
-        context.facts["channels"] = channels
-        for node, reason in channels.kept.items():
-            context.facts.setdefault("kept_whole", {})[node.name] = reason
         if share >= 1.0 or not groups:
             return 0
         readers = {group: consumers_of(group, channels) for group in groups}
@@ -99,10 +95,7 @@ class PruneChannels(Pass):
         return self._prune(model, chosen, context)
 
     def _allowed(self, channels: Channels) -> list[ChannelGroup]:
-        try:
-            pattern = re.compile(self.exclude) if self.exclude else None
-        except re.error as error:
-            raise UsageError(f"{self.name}.exclude is no regular expression: {error}") from None
+        pattern = self.expression("exclude")
         return [group for group in channels.groups if pattern is None or not pattern.search(group.name)]
 
     def _rankings(

@@ -167,15 +167,11 @@ class _Closure:
         """The closures that nothing keeps whole, each as indices by place."""
         self.roots = _roots(self.total, self.pairs)
         alive = np.ones(self.total, bool)
-        starts = list(self.base.items())
-        for number, (place, start) in enumerate(starts):
-            end = starts[number + 1][1] if number + 1 < len(starts) else self.total
-            if place in self.frozen:
-                alive[self.roots[start:end]] = False
+        for place in self.frozen:
+            alive[self._roots_of(place)] = False
         found: dict[int, dict[Place, Indices]] = defaultdict(dict)
-        for number, (place, start) in enumerate(starts):
-            end = starts[number + 1][1] if number + 1 < len(starts) else self.total
-            roots = self.roots[start:end]
+        for place in self.base:
+            roots = self._roots_of(place)
             order = np.argsort(roots, kind="stable")
             cuts = np.flatnonzero(np.diff(roots[order])) + 1
             for part in np.split(order, cuts) if order.size else ():
@@ -184,13 +180,16 @@ class _Closure:
                     found[root][place] = part.astype(np.int64)
         return [found[root] for root in sorted(found)]
 
+    def _roots_of(self, place: Place) -> Indices:
+        """For each index of ``place`` the closure that it is in."""
+        start = self.base[place]
+        return self.roots[start : start + _size(place)]
+
     def reason(self, place: Place) -> str:
         """Why nothing of ``place`` can go."""
-        start = self.base[place]
-        mine = set(self.roots[start : start + _size(place)].tolist())
+        mine = set(self._roots_of(place).tolist())
         for other, reason in self.frozen.items():
-            begin = self.base[other]
-            if mine & set(self.roots[begin : begin + _size(other)].tolist()):
+            if mine & set(self._roots_of(other).tolist()):
                 return reason
         return self.frozen.get(place, "all of its channels hang together")
 

@@ -12,13 +12,13 @@ from qcompiler.calibrate import Moments
 from qcompiler.ir import Node
 from qcompiler.passes.prune.consumers import Consumer
 from qcompiler.passes.prune.groups import ChannelGroup
+from qcompiler.passes.quantize.least_squares import damped
 
 __all__ = ["CRITERIA", "Ranking", "ranked"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 CRITERIA = ("reconstruction", "energy", "l2", "l1", "random")
-_DAMPING = 0.01
 _CHUNKS = 64  # steps in which a group loses its units; all of one step are judged together
 
 
@@ -88,8 +88,12 @@ def _given_axis(value: Any) -> int:
 def _energy(consumer: Consumer, seen: Moments) -> Array:
     second = np.einsum("ii->i", seen.second[0])
     column = second * np.square(consumer.rows).sum(axis=0)
-    total = np.einsum("oi,ij,oj->", consumer.rows, seen.second[0], consumer.rows, optimize=True) or 1.0
-    return np.array([column[columns].sum() for columns in consumer.columns]) / total
+    return np.array([column[columns].sum() for columns in consumer.columns]) / _power(consumer, seen)
+
+
+def _power(consumer: Consumer, seen: Moments) -> float:
+    """Sum of the squares of what the reader gave; 1 where that was nothing."""
+    return float(np.einsum("oi,ij,oj->", consumer.rows, seen.second[0], consumer.rows, optimize=True)) or 1.0
 
 
 def _reconstruction(size: int, usable: Sequence[tuple[Consumer, Moments]]) -> Ranking:
@@ -115,11 +119,8 @@ class _State:
     """The inverse of a reader's moments and its weights, as units go."""
 
     def __init__(self, consumer: Consumer, seen: Moments) -> None:
-        second = np.array(seen.second[0])
-        diagonal = np.einsum("ii->i", second)
-        self.power = float(np.einsum("oi,ij,oj->", consumer.rows, second, consumer.rows, optimize=True)) or 1.0
-        diagonal += _DAMPING * (diagonal.mean() or 1.0)
-        self.inverse = np.linalg.inv(second)
+        self.power = _power(consumer, seen)
+        self.inverse = np.linalg.inv(damped(seen.second)[0])
         self.rows = consumer.rows.copy()
         self.columns = consumer.columns
         self.error = 0.0

@@ -10,8 +10,9 @@ import numpy as np
 
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, as_attr, tensor
 from qcompiler.ops import links
-from qcompiler.ops.channels import shape_numbers, slice_bounds
+from qcompiler.ops.channels import integers_of, shape_numbers, slice_bounds
 from qcompiler.passes.prune.groups import ChannelGroup, Place
+from qcompiler.rewrite import drop_constant_if_unused
 
 __all__ = ["masked", "removed_indices", "shrink"]
 
@@ -81,14 +82,8 @@ def _integers(graph: Graph, node: Node, place: int, numbers: Iterable[int]) -> N
     if place >= len(node.inputs):
         node.resize_inputs((*node.inputs, *[None] * (place + 1 - len(node.inputs))))
     node.set_input(place, made)
-    if old is not None and old.const is not None and not old.uses and old.graph is graph and not old.is_input:
-        graph.remove_constant(old)
-
-
-def _numbers(value: Value | None) -> list[int] | None:
-    if value is None or value.constant is None:
-        return None
-    return [int(number) for number in value.constant.numpy().reshape(-1)]
+    if old is not None:
+        drop_constant_if_unused(old)
 
 
 def _set(node: Node, name: str, number: int) -> None:
@@ -126,7 +121,7 @@ def _tell_split(graph: Graph, node: Node, removed: Removed) -> None:
 
 
 def _tell_slice(graph: Graph, node: Node, removed: Removed) -> None:
-    starts, ends, axes = (_numbers(node.input(place)) for place in (1, 2, 3))
+    starts, ends, axes = (integers_of(node.input(place)) for place in (1, 2, 3))
     value, bounds = node.input(0), slice_bounds(node)
     if starts is None or ends is None or bounds is None or value is None:
         return
@@ -179,7 +174,7 @@ def _tell_reshape(graph: Graph, node: Node, removed: Removed) -> None:
     graph.insert_before(node, own)
     start = 0
     for place, part in enumerate(joint.inputs):
-        old = _numbers(part)
+        old = integers_of(part)
         count = len(old) if old is not None else int(part.shape[0])  # type: ignore[union-attr, index, arg-type]
         if old is not None and old != new[start : start + count]:
             _integers(graph, own, place, [number for number in new[start : start + count] if number is not None])
@@ -191,7 +186,7 @@ def _tell_resize(graph: Graph, node: Node, removed: Removed) -> None:
     kept, sizes = _kept(node, -1, 1, removed), node.input(3)
     if kept is None or sizes is None:
         return
-    numbers = _numbers(sizes)
+    numbers = integers_of(sizes)
     if numbers:
         numbers[1] = kept.size
         _integers(graph, node, 3, numbers)

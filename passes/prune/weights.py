@@ -9,16 +9,15 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from qcompiler.calibrate import Moments, second_moments
-from qcompiler.errors import UsageError
 from qcompiler.ir import Model, Node, tensor
 from qcompiler.passes.prune.consumers import rows_of, weights_of
+from qcompiler.passes.quantize.least_squares import damped, inverse_factor
 from qcompiler.pipeline import Pass, PassContext
 
 __all__ = ["PruneWeights", "sparse"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-_DAMPING = 0.01
 _BLOCK = 128  # columns that are judged together where any weight may go
 
 
@@ -55,10 +54,7 @@ class PruneWeights(Pass):
 
     def run(self, model: Model, context: PassContext) -> int:
         """How many layers were thinned. Raises UsageError for an expression that is none, CalibrationError."""
-        try:
-            pattern = re.compile(self.exclude) if self.exclude else None
-        except re.error as error:
-            raise UsageError(f"{self.name}.exclude is no regular expression: {error}") from None
+        pattern = self.expression("exclude")
         nodes = [node for node in model.graph if self._takes(node) and not _named(node, pattern)]
         seen: dict[Node, Moments] = {}
         if self.refit and context.data is not None:
@@ -102,11 +98,7 @@ def sparse(rows: Array, second: Array | None, part: float, pattern: tuple[int, i
         for start in range(0, inner, width):
             left[:, start : start + width] *= ~_going(np.abs(left[:, start : start + width]), part, pattern)
         return left
-    damped = np.array(second, np.float64)
-    diagonal = np.einsum("ii->i", damped)
-    diagonal += _DAMPING * (diagonal.mean() or 1.0)
-    inverse = np.linalg.inv(damped)
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # upper
+    factor = inverse_factor(damped(second[None]))[0]
     for start in range(0, inner, width):
         end = min(start + width, inner)
         price = np.square(left[:, start:end] / np.diag(factor)[start:end])

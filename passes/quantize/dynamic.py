@@ -29,5 +29,5 @@ class QuantizeDynamic(Pass):
         """Offers forms only. Raises UsageError without a target."""
         target: Target = context.target
         odd = context.facts.get("not_finite", ())  # of one NaN the range would be none
-        groups = [group for group in candidates(self, model, context, DYNAMIC, self.exclude) if group not in odd]
+        groups = [group for group in candidates(self, model, context, DYNAMIC) if group not in odd]
         return offer(context, groups, lambda group: Form(DYNAMIC, target.weight_spec(group.weight_axis)))

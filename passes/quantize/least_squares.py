@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["compensated", "damped", "descended", "output_error"]
+__all__ = ["compensated", "damped", "descended", "inverse_factor", "output_error"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 Grid: TypeAlias = Callable[[int, Array], Array]
@@ -33,6 +33,13 @@ def damped(moments: Array) -> Array:
     return made
 
 
+def inverse_factor(moments: Array) -> Array:
+    """The upper U with U^T U the inverse of the damped ``moments``: what a column hands on to those behind it."""
+    inverse = np.linalg.inv(moments)
+    factor: Array = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    return factor
+
+
 def compensated(weights: Array, moments: Array, grid: Grid, start: Callable[[int, Array], None] | None = None) -> Array:
     """Column after column is rounded and its error made good by those that follow (GPTQ: Frantar et al., 2022, alg. 1).
 
@@ -41,8 +48,7 @@ def compensated(weights: Array, moments: Array, grid: Grid, start: Callable[[int
     """
     left = np.array(weights, np.float64)
     rounded = np.empty_like(left)
-    inverse = np.linalg.inv(moments)
-    factor = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)  # upper
+    factor = inverse_factor(moments)
     inner = left.shape[2]
     for first in range(0, inner, _LAZY):
         last = min(first + _LAZY, inner)

@@ -13,20 +13,17 @@ from qcompiler.pipeline import Pass, PassContext
 __all__ = ["candidates", "offer"]
 
 
-def candidates(item: Pass, model: Model, context: PassContext, kind: str, exclude: str) -> list[Group]:
+def candidates(item: Pass, model: Model, context: PassContext, kind: str) -> list[Group]:
     """The groups of ``model`` that the target has in forms of ``kind`` and that the user did not exclude.
 
-    ``exclude`` is a regular expression on node names and operator types. Groups are the same objects for every pass of
-    a recipe; why a node is in none is noted in the fact ``refused``. Raises UsageError without a target, or for an
-    expression that is none.
+    ``item`` has an option ``exclude``, a regular expression on node names and operator types. Groups are the same
+    objects for every pass of a recipe; why a node is in none is noted in the fact ``refused``. Raises UsageError
+    without a target, or for an expression that is none.
     """
     target: Target | None = context.target
     if target is None:
         raise UsageError(f"pass '{item.name}' needs a target", hint="give --target")
-    try:
-        pattern = re.compile(exclude) if exclude else None
-    except re.error as error:
-        raise UsageError(f"{item.name}.exclude is no regular expression: {error}") from None
+    pattern = item.expression("exclude")
     if "forms" not in context.facts:
         groups, context.facts["refused"] = target.groups(model)
         context.facts["all_groups"], context.facts["forms"] = groups, {}

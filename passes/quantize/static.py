@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,15 +9,14 @@ from typing import ClassVar
 import numpy as np
 
 from qcompiler.calibrate import RangeStatistics, collect, least_effect
-from qcompiler.data import Dataset
 from qcompiler.dtypes import DType
 from qcompiler.errors import PassError, QCompilerError, UsageError
 from qcompiler.ir import Model, Quantization, QuantSpec, Value, affine_parameters
 from qcompiler.lower import STATIC, Form, Plan, Target
 from qcompiler.onnx_io import open_session
+from qcompiler.passes.output_error import expected_outputs, relative_error
 from qcompiler.passes.quantize.offers import candidates, offer
 from qcompiler.pipeline import Pass, PassContext
-from qcompiler.runtime import Session
 
 __all__ = ["QuantizeStatic"]
 
@@ -63,7 +61,7 @@ class QuantizeStatic(Pass):
 
     def run(self, model: Model, context: PassContext) -> int:
         """Sets ``Value.quant`` on activations. Raises UsageError without data or target, CalibrationError."""
-        groups = candidates(self, model, context, STATIC, self.exclude)
+        groups = candidates(self, model, context, STATIC)
         target: Target = context.target
         if context.data is None:
             raise UsageError(f"pass '{self.name}' needs data", hint="give --data")
@@ -126,7 +124,7 @@ class QuantizeStatic(Pass):
         data, target = context.data, context.target
         assert data is not None
         samples = data.subset(range(0, len(data), -(-len(data) // _SAMPLES)))
-        source = open_session(model, threads=context.threads)
+        expected = expected_outputs(open_session(model, threads=context.threads), samples)
         best: dict[Value, Quantization] = {}
         least = float("inf")
         for method in _TRIED:
@@ -134,7 +132,7 @@ class QuantizeStatic(Pass):
             _set(made)
             try:
                 session = open_session(target.lower(model, plan), threads=context.threads)
-                error = _relative_error(source, session, samples)
+                error = relative_error(session, expected)
             except QCompilerError:  # a group that does not run: the choice finds out which
                 error = float("inf")
             if error < least * _BETTER or not best:
@@ -166,26 +164,3 @@ def _objection(seen: list[RangeStatistics]) -> str:
 def _set(made: Mapping[Value, Quantization]) -> None:
     for value, quant in made.items():
         value.quant = quant
-
-
-def _relative_error(source: Session, session: Session, samples: Dataset) -> float:
-    """Squared error over squared size of each float output, summed over outputs."""
-    errors: defaultdict[str, float] = defaultdict(float)
-    powers: defaultdict[str, float] = defaultdict(float)
-    for sample in samples:
-        try:
-            expected = source.run(sample)
-        except QCompilerError:
-            continue
-        found = session.run(sample)
-        for name, array in expected.items():
-            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-                continue
-            if array.shape != found[name].shape:
-                return float("inf")
-            there = np.isfinite(array)
-            real = array[there].astype(np.float64)
-            errors[name] += float(np.square(real - found[name][there]).sum())
-            powers[name] += float(np.square(real).sum())
-    total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
-    return total if np.isfinite(total) else float("inf")

@@ -50,7 +50,7 @@ class QuantizeWeights(Pass):
 
     def run(self, model: Model, context: PassContext) -> int:
         """Offers forms only. Raises UsageError without a target."""
-        groups = candidates(self, model, context, WEIGHTS, self.exclude)
+        groups = candidates(self, model, context, WEIGHTS)
         large = [
             group for group in groups
             if group.weight is not None and group.weight.constant is not None

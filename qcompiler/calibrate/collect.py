@@ -17,7 +17,7 @@ from qcompiler.calibrate.histogram import RangeStatistics
 from qcompiler.data import InputSpec, Sample
 from qcompiler.errors import CalibrationError, QCompilerError
 from qcompiler.ir import Model, Value
-from qcompiler.onnx_io import open_session
+from qcompiler.onnx_io import needs_external_data, open_session
 from qcompiler.runtime import Session
 
 __all__ = ["collect", "cut"]
@@ -63,7 +63,7 @@ def _collect(
     session = open_session(exposed, threads=threads)
     counter = Counter(session, list(dict.fromkeys(names.values())))
     parts = cut(session, samples)
-    if executor is None:
+    if executor is None or needs_external_data(exposed):  # more than fits into one message
         total = counter.nothing()
         for part, by_row in parts:
             total.merge(counter.count(part, by_row))

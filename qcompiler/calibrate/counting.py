@@ -14,7 +14,7 @@ from qcompiler.calibrate.histogram import RangeStatistics
 from qcompiler.data import Sample
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
-from qcompiler.onnx_io import needs_external_data, to_bytes
+from qcompiler.onnx_io import to_bytes
 from qcompiler.runtime import Session
 
 __all__ = ["Counted", "Counter", "count_elsewhere", "rows_of"]
@@ -93,17 +93,13 @@ def count_elsewhere(
     progress: Callable[[int], None],
 ) -> Counted:
     """The sum over ``samples`` of what workers of ``executor`` count; a part that is lost with its worker is counted
-    here. At most two parts a worker wait at any time. A model of more than 2 GB is counted here."""
+    here. At most two parts a worker wait at any time. ``model`` has to fit into one protobuf."""
     total = counter.nothing()
 
     def take(found: Counted) -> None:
         total.merge(found)
         progress(total.done)
 
-    if needs_external_data(model):
-        for part, by_row in samples:
-            take(counter.count(part, by_row))
-        return total
     sent = to_bytes(model)
     digest = hashlib.sha256(sent).hexdigest()
     most = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["emit_json", "progress_line", "result", "table", "warn"]
+__all__ = ["emit_json", "progress_line", "result", "some", "table", "warn"]
 
 
 def result(text: str = "") -> None:
@@ -21,6 +21,11 @@ def result(text: str = "") -> None:
 def warn(text: str) -> None:
     """A line that the user should know of."""
     click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first of ``names``, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def emit_json(document: Any) -> None:

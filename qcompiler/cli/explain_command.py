@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from qcompiler.cli.console import emit_json, result, table
+from qcompiler.cli.console import emit_json, result, some, table
 
 __all__ = ["explain"]
 
@@ -65,13 +65,13 @@ def _tell_model(found: dict[str, Any]) -> None:
     for item in found["undone"]:
         result(f"{item['pass']}: {item['reason']}")
     if found["rules"]:
-        rows = [(item["rule"], str(item["count"]), item["pass"], _some(item["example"])) for item in found["rules"]]
+        rows = [(item["rule"], str(item["count"]), item["pass"], some(item["example"])) for item in found["rules"]]
         table(rows, ("rule that fired", "times", "pass", "for example at"))
     else:
         result("no rule fired")
     if found["near_misses"]:
         rows = [
-            (item["rule"], str(item["count"]), item["reason"], _some(item["nodes"])) for item in found["near_misses"]
+            (item["rule"], str(item["count"]), item["reason"], some(item["nodes"])) for item in found["near_misses"]
         ]
         table(rows, ("rule that nearly fired", "times", "why not", "for example at"))
     if found["chosen"]:
@@ -89,8 +89,8 @@ def _tell_model(found: dict[str, Any]) -> None:
 def _tell_node(found: dict[str, Any]) -> None:
     result(f"{found['op'] or 'node'} {found['node']}: {_fate(found)}")
     for item in found["history"]:
-        gave = _some(item["gave"], 8) or "nothing"
-        result(f"  {item['pass']}, {item['rule']}: {_some(item['took'], 8)} became {gave}")
+        gave = some(item["gave"], 8) or "nothing"
+        result(f"  {item['pass']}, {item['rule']}: {some(item['took'], 8)} became {gave}")
     for item in found["near_misses"]:
         result(f"  {item['pass']}, {item['rule']} did not fire: {item['reason']}")
     layer = found["layer"]
@@ -116,9 +116,5 @@ def _fate(found: dict[str, Any]) -> str:
     if found["stands"]:
         return "stands in the compiled model"
     if found["became"]:
-        return f"is gone; in its place {'stands' if len(found['became']) == 1 else 'stand'} {_some(found['became'], 8)}"
+        return f"is gone; in its place {'stands' if len(found['became']) == 1 else 'stand'} {some(found['became'], 8)}"
     return "is gone, and nothing stands in its place"
-
-
-def _some(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qcompiler.cli.console import emit_json, result, table
+from qcompiler.cli.console import emit_json, result, some, table
 
 __all__ = ["inspect"]
 
@@ -75,16 +75,12 @@ def prunable(path: Path) -> dict[str, Any]:
 
 def _tell_groups(found: dict[str, Any]) -> None:
     rows = [
-        (item["name"], str(item["units"]), str(item["parameters"]), _few(item["weights"]), _few(item["values"]))
+        (item["name"], str(item["units"]), str(item["parameters"]), some(item["weights"]), some(item["values"]))
         for item in found["groups"]
     ]
     table(rows, ("group", "units", "parameters", "weights that are cut", "values that get narrower"))
     for node, reason in found["kept_whole"].items():
         result(f"  {node} is kept whole: {reason}")
-
-
-def _few(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def describe(path: Path, target_name: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
-from qcompiler.onnx_io import upgrade_opset
+from qcompiler.onnx_io import nested_graphs, upgrade_opset
 
 __all__ = ["INTEGER_OPS", "SATURATES", "OptimizedNode", "OrtCpu", "optimized_nodes"]
 
@@ -133,10 +133,6 @@ class OptimizedNode:
 
 def optimized_nodes(path: Path) -> list[OptimizedNode]:
     """The nodes that onnxruntime wrote to ``path`` when it loaded a model, those of subgraphs behind the others."""
-    found, graphs = [], [onnx.load(str(path), load_external_data=False).graph]
-    while graphs:
-        for node in graphs.pop(0).node:
-            found.append(OptimizedNode(node.name, node.op_type, tuple(node.input)))
-            for attribute in node.attribute:
-                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
-    return found
+    proto = onnx.load(str(path), load_external_data=False)
+    nodes = (node for graph in nested_graphs(proto.graph) for node in graph.node)
+    return [OptimizedNode(node.name, node.op_type, tuple(node.input)) for node in nodes]

@@ -11,7 +11,7 @@ import onnx
 from onnx import parser
 
 from qcompiler.ir import Model
-from qcompiler.onnx_io import without_weights
+from qcompiler.onnx_io import nested_graphs, without_weights
 from qcompiler.runtime import Session
 
 __all__ = ["newer_operators", "optimized_kinds"]
@@ -49,10 +49,6 @@ def _kinds(model: bytes) -> Counter[str] | None:
     except Exception:  # a full disk among others, which onnxruntime does not notice
         return None
     kinds: Counter[str] = Counter()
-    graphs = [proto.graph]
-    while graphs:
-        for node in graphs.pop().node:
-            kinds[node.op_type] += 1
-            for attribute in node.attribute:
-                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
+    for graph in nested_graphs(proto.graph):
+        kinds.update(node.op_type for node in graph.node)
     return kinds

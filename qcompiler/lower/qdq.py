@@ -20,9 +20,9 @@ from qcompiler.ir import (
     tensor,
 )
 from qcompiler.lower.integer_products import is_integer_product
-from qcompiler.lower.replacing import forget
 from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
+from qcompiler.rewrite import drop_constant_if_unused
 
 __all__ = ["insert_qdq"]
 
@@ -210,9 +210,8 @@ class _Emitter:
             self.weights[key] = made.output
         elif (maker := self.weights[key].producer) is not None and not maker.before(node):
             graph.move_before(node, maker)
-        old = node.inputs[1]
         node.set_input(1, self.weights[key])
-        forget(old)
+        drop_constant_if_unused(self.mapping[group.weight])
         if bias is not None:
             steps = (np.float64(data_scale) * scale.astype(np.float64)).astype(np.float32)
             whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
@@ -226,7 +225,8 @@ class _Emitter:
             graph.insert_before(node, made)
             old = node.input(2)
             node.resize_inputs((*node.inputs[:2], made.output))
-            forget(old)
+            if old is not None:
+                drop_constant_if_unused(old)
 
     def _added(self, group: Group, product: Node, bias: np.ndarray[Any, Any]) -> None:
         """Let ``bias`` be what is added to ``product``, by the group's own Add or by a new one."""
@@ -236,9 +236,8 @@ class _Emitter:
         if group.bias is not None:
             add = self._twin(group.nodes[-1])
             place = 1 if add.inputs[0] is product.output else 0
-            old = add.inputs[place]
             add.set_input(place, made)
-            forget(old)
+            drop_constant_if_unused(self.mapping[group.bias])
             return
         whole = product.output
         product_type, name = whole.type, whole.name

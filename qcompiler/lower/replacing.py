@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qcompiler.ir import Graph, Node, Value
+from qcompiler.ir import Graph, Node
+from qcompiler.rewrite import drop_constant_if_unused
 
-__all__ = ["forget", "put_instead"]
+__all__ = ["put_instead"]
 
 
 def put_instead(graph: Graph, made: Node, old: Sequence[Node]) -> None:
@@ -19,10 +20,5 @@ def put_instead(graph: Graph, made: Node, old: Sequence[Node]) -> None:
     for node in reversed(old):
         graph.remove(node)
     for value in dict.fromkeys(read):
-        forget(value)
-
-
-def forget(value: Value | None) -> None:
-    """Drop a constant that nobody reads any more."""
-    if value is not None and value.const is not None and not value.uses and not value.is_input and value.graph:
-        value.graph.remove_constant(value)
+        if value is not None:
+            drop_constant_if_unused(value)

@@ -9,9 +9,10 @@ import numpy as np
 from qcompiler.dtypes import DType, pack
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, tensor
-from qcompiler.lower.replacing import forget, put_instead
+from qcompiler.lower.replacing import put_instead
 from qcompiler.lower.target import HALVES, WEIGHTS, Form, Group, Plan
 from qcompiler.onnx_io import upgrade_opset
+from qcompiler.rewrite import drop_constant_if_unused
 
 __all__ = ["emit_weight_only"]
 
@@ -51,9 +52,8 @@ def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> No
             made[key] = build_one(graph, group, form, anchor)
         elif (maker := made[key].producer) is not None and not maker.before(anchor):
             graph.move_before(anchor, maker)
-        old = anchor.inputs[place]
         anchor.set_input(place, made[key])
-        forget(old)
+        drop_constant_if_unused(mapping[group.weight])
 
 
 def _halved(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:

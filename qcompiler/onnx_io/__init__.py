@@ -5,7 +5,7 @@ from qcompiler.onnx_io.directory import check_replaceable, replaced_directory
 from qcompiler.onnx_io.elements import constant_of
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
-from qcompiler.onnx_io.inference import infer_types, without_weights
+from qcompiler.onnx_io.inference import infer_types, nested_graphs, without_weights
 from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.opset import upgrade_opset
 from qcompiler.onnx_io.reader import read_proto
@@ -19,6 +19,7 @@ __all__ = [
     "infer_types",
     "load",
     "needs_external_data",
+    "nested_graphs",
     "open_session",
     "read_proto",
     "replaced_directory",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+
 import onnx
 
 from qcompiler.dtypes import DType
@@ -9,7 +12,7 @@ from qcompiler.ir import Model, Tensor, TensorType, Value
 from qcompiler.onnx_io.elements import to_type
 from qcompiler.onnx_io.exporter import from_type, to_proto
 
-__all__ = ["infer_types", "without_weights"]
+__all__ = ["infer_types", "nested_graphs", "without_weights"]
 
 _READ = 1024  # bytes; larger constants are no shapes, and inference has no use for their elements
 
@@ -26,14 +29,9 @@ def infer_types(model: Model) -> int:
     except Exception:  # a model beyond what inference understands is still a model
         return 0
     found: dict[str, onnx.TypeProto] = {}
-    graphs = [inferred.graph]
-    while graphs:
-        graph = graphs.pop()
+    for graph in nested_graphs(inferred.graph):
         for info in (*graph.value_info, *graph.output):
             found[info.name] = info.type
-        for node in graph.node:
-            for attribute in node.attribute:
-                graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)
     fixed = {*model.graph.inputs, *model.graph.outputs}
     changed = 0
     for value, name in names.items():
@@ -74,13 +72,19 @@ def without_weights(model: Model, names: dict[Value, str] | None = None) -> onnx
 
 def _without(graph: onnx.GraphProto, dropped: set[str]) -> None:
     """Take the tensors that were kept out off the initializers; they come back as inputs of a known type."""
-    graphs = [graph]
+    for each in nested_graphs(graph):
+        kept = [item for item in each.initializer if item.name not in dropped]
+        if len(kept) < len(each.initializer):
+            del each.initializer[:]
+            each.initializer.extend(kept)
+
+
+def nested_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """``graph`` and all within it, outer ones first."""
+    graphs = deque([graph])
     while graphs:
-        graph = graphs.pop()
-        kept = [item for item in graph.initializer if item.name not in dropped]
-        if len(kept) < len(graph.initializer):
-            del graph.initializer[:]
-            graph.initializer.extend(kept)
-        for node in graph.node:
+        current = graphs.popleft()
+        yield current
+        for node in current.node:
             for attribute in node.attribute:
                 graphs.extend([attribute.g] if attribute.HasField("g") else attribute.graphs)

@@ -16,7 +16,7 @@ import numpy as np
 from qcompiler.ir import Node, Value
 from qcompiler.ops.reshaping import reshape_links
 
-__all__ = ["Link", "Links", "links"]
+__all__ = ["Link", "Links", "integers_of", "links", "shape_numbers", "slice_bounds"]
 
 Indices: TypeAlias = "np.ndarray[Any, np.dtype[np.int64]]"
 
@@ -344,7 +344,7 @@ def shape_numbers(node: Node) -> list[int | None] | None:
     if shape is None:
         return None
     if shape.constant is not None:
-        return list(_numbers(shape) or ())
+        return list(integers_of(shape) or ())
     if shape.producer is None or not shape.producer.is_op("Concat"):
         return None
     found: list[int | None] = []
@@ -352,7 +352,7 @@ def shape_numbers(node: Node) -> list[int | None] | None:
         count = part.shape[0] if part is not None and part.shape is not None and len(part.shape) == 1 else None
         if not isinstance(count, int):
             return None
-        numbers = _numbers(part)
+        numbers = integers_of(part)
         found += numbers if numbers is not None else [None] * count
     return found
 
@@ -395,7 +395,7 @@ def slice_bounds(node: Node) -> dict[int, tuple[int, int, int]] | None:
     value = node.input(0)
     if value is None or value.shape is None:
         return None
-    given = [_numbers(node.input(place)) for place in range(1, 5)]
+    given = [integers_of(node.input(place)) for place in range(1, 5)]
     starts, ends = given[0], given[1]
     if starts is None or ends is None:
         return None
@@ -415,7 +415,7 @@ def slice_bounds(node: Node) -> dict[int, tuple[int, int, int]] | None:
 def _slice(made: Links) -> None:
     value = made.value(0)
     assert value is not None
-    bounds, axes = slice_bounds(made.node), _numbers(made.node.input(3))
+    bounds, axes = slice_bounds(made.node), integers_of(made.node.input(3))
     if bounds is None:
         return
     cut = range(value.rank or 0) if made.node.input(3) is None else [axis % (value.rank or 1) for axis in axes or ()]
@@ -440,7 +440,7 @@ def _gather(made: Links) -> None:
     for each in range(rank):
         if each != axis:
             made.tie(0, each, -1, each if each < axis else each + many - 1)
-    numbers, size = _numbers(index), made.size(0, axis)
+    numbers, size = integers_of(index), made.size(0, axis)
     if numbers is not None and size is not None and many == 1:
         made.tie_some(0, axis, -1, axis, [number % size for number in numbers], np.arange(len(numbers)))
         made.free.add((0, axis))
@@ -469,8 +469,8 @@ def _unsqueeze(made: Links) -> None:
 def _pad(made: Links) -> None:
     value = made.value(0)
     assert value is not None
-    pads = _numbers(made.node.input(1))
-    axes = _numbers(made.node.input(3)) if made.node.input(3) is not None else list(range(value.rank or 0))
+    pads = integers_of(made.node.input(1))
+    axes = integers_of(made.node.input(3)) if made.node.input(3) is not None else list(range(value.rank or 0))
     if pads is None or axes is None:
         return
     padded = {axis % (value.rank or 1) for axis, a, b in zip(axes, pads, pads[len(axes) :], strict=False) if a or b}
@@ -514,7 +514,7 @@ def _shape(made: Links) -> None:
     rank = value.rank or 0
     asked = set(range(rank)[slice(made.node.attr("start", 0), made.node.attr("end", None))])
     users = made.node.output.users()
-    picked = [_numbers(user.input(1)) if user.is_op("Gather") else None for user in users]
+    picked = [integers_of(user.input(1)) if user.is_op("Gather") else None for user in users]
     if users and not made.node.output.is_output and all(numbers is not None for numbers in picked):
         order = sorted(asked)
         asked = {order[number] for numbers in picked for number in numbers or () if -len(order) <= number < len(order)}
@@ -525,7 +525,7 @@ def _axes(node: Node, rank: int) -> list[int] | None:
     """Axes as an attribute or the second input; all of them where none are given; None where they are not known."""
     axes: Sequence[int] | None = node.attr("axes", None)
     if axes is None and node.input(1) is not None:
-        axes = _numbers(node.input(1))
+        axes = integers_of(node.input(1))
         if axes is None:
             return None
     if axes is None:
@@ -533,7 +533,8 @@ def _axes(node: Node, rank: int) -> list[int] | None:
     return [axis % max(1, rank) for axis in axes]
 
 
-def _numbers(value: Value | None) -> list[int] | None:
+def integers_of(value: Value | None) -> list[int] | None:
+    """The elements of a constant, in a row; None for what is not constant."""
     if value is None or value.constant is None:
         return None
     return [int(number) for number in value.constant.numpy().reshape(-1)]

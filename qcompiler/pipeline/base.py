@@ -106,6 +106,14 @@ class Pass:
         """The options by name, as a recipe writes them."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
+    def expression(self, option: str) -> re.Pattern[str] | None:
+        """The option that is a regular expression, ready to search with; None when it is empty. Raises UsageError."""
+        text = getattr(self, option)
+        try:
+            return re.compile(text) if text else None
+        except re.error as error:
+            raise UsageError(f"{self.name}.{option} is no regular expression: {error}") from None
+
     @classmethod
     def configured(cls, options: dict[str, Any]) -> Pass:
         """The pass with ``options``, text from the command line converted to the field's type.

@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from qcompiler.calibrate import collect, second_moments, with_outputs
+from qcompiler.compiler import input_specs
+from qcompiler.data import open_dataset
 from qcompiler.ir import Model, verify
 from qcompiler.lower import OrtCpu, optimized_nodes
 from qcompiler.onnx_io import open_session, to_proto
@@ -43,15 +45,8 @@ def turns() -> tuple[Model, list[dict[str, Any]]]:
     return model_of(TURNS, w=(16, 16), q=(16,)), samples
 
 
-class Rows(list[dict[str, Any]]):
-    """Samples as a pass wants them."""
-
-    def subset(self, indices: Any) -> Rows:
-        return Rows(self[i] for i in indices)
-
-
 def quantized(model: Model, samples: list[dict[str, Any]], name: str) -> Model:
-    context = PassContext(data=Rows(samples), target=TARGET)  # type: ignore[arg-type]
+    context = PassContext(data=open_dataset(samples, input_specs(model)), target=TARGET)
     options = {"least": 1} if name == "quantize-weights" else {}
     builtin_passes()[name].configured(options).run(model, context)
     forms = context.facts["forms"]
@@ -162,7 +157,7 @@ def test_a_loop_that_cannot_be_observed_leaves_the_rest_alone() -> None:
     samples: list[dict[str, Any]] = [
         {"x": draw((1, 16)).astype("f4"), "q": draw((3, 16)).astype("f4"), "n": np.array(3)} for _ in range(4)
     ]
-    context = PassContext(data=Rows(samples), target=TARGET)  # type: ignore[arg-type]
+    context = PassContext(data=open_dataset(samples, input_specs(model)), target=TARGET)
     builtin_passes()["quantize-static"].configured({}).run(model, context)
     assert [group.output.name for group in context.facts["forms"]] == ["r"]
     assert [node.output.name for node in context.facts["refused"]] == ["h"]

@@ -1,0 +1,47 @@
+"""How far the outputs of a changed model are from those of the model that it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qcompiler.data import Sample
+from qcompiler.errors import QCompilerError
+from qcompiler.runtime import Session
+
+__all__ = ["expected_outputs", "relative_error"]
+
+
+def expected_outputs(session: Session, samples: Iterable[Sample]) -> list[tuple[Sample, dict[str, Any]]]:
+    """Each sample that runs, with its outputs. All are kept, so that ``samples`` have to be few."""
+    found = []
+    for sample in samples:
+        try:
+            found.append((sample, session.run(sample)))
+        except QCompilerError:
+            continue
+    return found
+
+
+def relative_error(session: Session, expected: Sequence[tuple[Sample, dict[str, Any]]]) -> float:
+    """Squared error over squared size of each float output, summed over outputs; infinite where shapes differ.
+
+    What is not finite in ``expected`` is left out. Raises LoweringError when ``session`` does not run.
+    """
+    errors: dict[str, float] = {}
+    powers: dict[str, float] = {}
+    for sample, outputs in expected:
+        found = session.run(sample)
+        for name, array in outputs.items():
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                continue
+            if array.shape != found[name].shape:
+                return float("inf")
+            there = np.isfinite(array)
+            real = array[there].astype(np.float64)
+            errors[name] = errors.get(name, 0.0) + float(np.square(real - found[name][there]).sum())
+            powers[name] = powers.get(name, 0.0) + float(np.square(real).sum())
+    total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
+    return total if np.isfinite(total) else float("inf")
