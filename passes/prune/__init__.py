@@ -2,8 +2,10 @@
 
 from qcompiler.passes.prune.blocks import PruneBlocks
 from qcompiler.passes.prune.channels import PruneChannels
+from qcompiler.passes.prune.curve import Point, judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
+from qcompiler.passes.prune.taking import take_out, without
 from qcompiler.passes.prune.weights import PruneWeights
 
 PRUNE = (PruneBlocks, PruneChannels, PruneWeights)
@@ -13,11 +15,15 @@ __all__ = [
     "PRUNE",
     "ChannelGroup",
     "Channels",
+    "Point",
     "PruneBlocks",
     "PruneChannels",
     "PruneWeights",
     "channel_groups",
+    "judged",
     "masked",
     "removed_indices",
     "shrink",
+    "take_out",
+    "without",
 ]

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qcompiler.ir import Model, Value
-from qcompiler.ops import macs
+from qcompiler.ops import weight_macs
 from qcompiler.passes.prune.groups import ChannelGroup
 from qcompiler.passes.prune.importance import Ranking
 
-__all__ = ["Costs", "Kept", "allotted"]
+__all__ = ["Bounds", "Costs", "Kept", "allotted", "evenly"]
 
 Kept = dict[ChannelGroup, int]
 """How many units of each group stay."""
@@ -44,16 +44,16 @@ class Costs:
                     inside.setdefault(place, []).append((group, group.units[0][which].size))
         counted: set[Value] = set()
         for node in self.model.graph:
-            products = macs(node)
+            products = weight_macs(node)
             for position, value in enumerate(node.inputs):
                 if value is None or value.constant is None or (self.kind == "parameters" and value in counted):
                     continue
-                if self.kind == "macs" and (position != 1 or not products):
+                if self.kind == "macs" and not products.get(position):
                     continue
                 counted.add(value)
                 shape = value.constant.shape
                 cut = [(shape[axis], inside[value, axis]) for axis in range(len(shape)) if (value, axis) in inside]
-                self._add(float(products if self.kind == "macs" else value.constant.size), cut)
+                self._add(float(products[position] if self.kind == "macs" else value.constant.size), cut)
 
     def _add(self, cost: float, cut: list[Axis]) -> None:
         for group in {group for _, parts in cut for group, _ in parts}:
@@ -72,19 +72,21 @@ class Costs:
         return sum(self.part(index, kept) for index in range(len(self.weights)))
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """The least width of a group, and of what its widths are multiples where it has at least twice as many units."""
+
+    least: int
+    multiple: int = 1
+
+
 def allotted(
-    costs: Costs,
-    rankings: Mapping[ChannelGroup, Ranking],
-    share: float,
-    *,
-    most: float,
-    multiple: int,
+    costs: Costs, rankings: Mapping[ChannelGroup, Ranking], share: float, bounds: Mapping[ChannelGroup, Bounds]
 ) -> Kept:
-    """Units that each group keeps, so that ``share`` of the cost remains, or as near as ``most`` allows.
+    """Units that each group keeps, so that ``share`` of the cost remains, or as near as ``bounds`` allow.
 
     Step by step that group loses units which gives the least error for the cost saved (greedy on the curves of
-    ``rankings``). No group loses more than the part ``most`` of its units, or its last
-    one; widths stay multiples of ``multiple`` where the group has at least twice as many units.
+    ``rankings``).
     """
     kept: Kept = {group: group.size for group in costs.groups}
     goal, now = share * costs.total(kept), costs.total(kept)
@@ -92,8 +94,8 @@ def allotted(
     while now > goal and able:
         best, best_price, best_saved = None, float("inf"), 0.0
         for group in list(able):
-            width = _narrower(group, kept[group], multiple)
-            if width < max(1, group.size - int(most * group.size)):
+            width = _narrower(group, kept[group], bounds[group].multiple)
+            if width < bounds[group].least:
                 able.remove(group)
                 continue
             indices = costs.of_group.get(group, [])
@@ -108,9 +110,34 @@ def allotted(
                 best, best_price, best_saved = group, price, saved
         if best is None:
             break
-        kept[best] = _narrower(best, kept[best], multiple)
+        kept[best] = _narrower(best, kept[best], bounds[best].multiple)
         now -= best_saved
     return kept
+
+
+def evenly(costs: Costs, share: float, bounds: Mapping[ChannelGroup, Bounds]) -> Kept:
+    """The same part of every group, as near as ``bounds`` allow, so that ``share`` of the cost remains."""
+    whole: Kept = {group: group.size for group in costs.groups}
+    goal = share * costs.total(whole)
+
+    def kept(part: float) -> Kept:
+        return {group: _rounded(part * size, size, bounds[group]) for group, size in whole.items()}
+
+    low, high = 0.0, 1.0  # the part that stays, by halving
+    for _ in range(30):
+        middle = (low + high) / 2
+        if costs.total(kept(middle)) > goal:
+            high = middle
+        else:
+            low = middle
+    return kept(low)
+
+
+def _rounded(wanted: float, size: int, bounds: Bounds) -> int:
+    width = max(round(wanted), bounds.least)
+    if bounds.multiple > 1 and size >= 2 * bounds.multiple:
+        width = max(bounds.multiple, round(width / bounds.multiple) * bounds.multiple)
+    return min(size, width)
 
 
 def _narrower(group: ChannelGroup, width: int, multiple: int) -> int:

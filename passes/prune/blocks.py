@@ -1,4 +1,4 @@
-"""Residual branches that change the model's output least are taken out whole: fewer layers instead of narrower ones."""
+"""Residual branches and attention heads that change the model's output least are taken out whole."""
 
 from __future__ import annotations
 
@@ -14,24 +14,41 @@ from qcompiler.onnx_io import open_session
 from qcompiler.ops import macs
 from qcompiler.passes.lossless.dead_code import RemoveDeadCode
 from qcompiler.passes.output_error import expected_outputs, relative_error
+from qcompiler.passes.prune.groups import ChannelGroup, channel_groups
+from qcompiler.passes.prune.taking import take_out
 from qcompiler.pipeline import Pass, PassContext
 
-__all__ = ["PruneBlocks", "residual_branches"]
+__all__ = ["PruneBlocks", "has_heads", "residual_branches"]
 
-_SAMPLES = 16  # on which single branches are judged
+_SAMPLES = 16  # on which single pieces are judged
+
+
+KINDS = ("branches", "heads")
+"""What :class:`PruneBlocks` takes out."""
+
+
+@dataclass(eq=False)
+class Piece:
+    """A residual branch, by the sum that it ends in and the place of the operand that stays, or a unit of a group."""
+
+    name: str
+    branch: tuple[Node, int] | None = None
+    head: tuple[ChannelGroup, int] | None = None
 
 
 @dataclass(frozen=True)
 class PruneBlocks(Pass):
-    """Remove residual branches: x + f(x) becomes x, where that does least to the outputs on the data.
+    """Remove residual branches, x + f(x) becomes x, and attention heads, where that does least to the outputs.
 
-    ``macs`` is the share of the multiply-accumulates that remains. Each branch is judged alone, by the error it leaves
-    relative to the outputs for the products it saves; they go in this order (ShortGPT: Men et al., 2024, judges by the
-    branch's own input and output instead). ``exclude`` is a regular expression on the names of the Adds.
-    Time: a copy, a loading and 16 runs of the model for each branch, since only so its effect at the outputs is seen.
+    ``macs`` is the share of the multiply-accumulates that remains, ``kinds`` what may go. Each piece is judged alone,
+    by the error it leaves relative to the outputs for the products it saves; they go in this order (ShortGPT: Men et
+    al., 2024, judges by the branch's own input and output instead; heads: Michel et al., 2019). ``exclude`` is a
+    regular expression on the names of the Adds, and of groups of heads as ``inspect --groups`` prints them.
+    Time: a copy, a loading and 16 runs of the model for each piece, since only so its effect at the outputs is seen.
     """
 
     macs: float = 0.8
+    kinds: tuple[str, ...] = KINDS
     exclude: str = ""
 
     lossless: ClassVar[bool] = False
@@ -40,43 +57,78 @@ class PruneBlocks(Pass):
     def __post_init__(self) -> None:
         if not 0.0 < self.macs <= 1.0:
             raise ValueError(f"macs is what remains, above 0 and at most 1, not {self.macs:g}")
+        if not set(self.kinds) <= set(KINDS):
+            raise ValueError(f"kinds are of {', '.join(KINDS)}, not {', '.join(self.kinds)}")
 
     def run(self, model: Model, context: PassContext) -> int:
-        """How many branches went. Raises UsageError without data, and for an expression that is none."""
-        pattern = self.expression("exclude")
-        branches = [(add, place) for add, place in residual_branches(model)
-                    if pattern is None or not pattern.search(add.name)]  # fmt: skip
+        """How many pieces went. Raises UsageError without data, and for an expression that is none."""
+        pieces = self._pieces(model)
         whole = _cost(model)
-        if self.macs >= 1.0 or not branches or not whole:
+        if self.macs >= 1.0 or not pieces or not whole:
             return 0
         if context.data is None:
-            raise UsageError(f"pass '{self.name}' judges branches on data", hint="give --data")
+            raise UsageError(f"pass '{self.name}' judges pieces on data", hint="give --data")
         step = -(-len(context.data) // _SAMPLES)
         samples = context.data.subset(range(0, len(context.data), step))
         expected = expected_outputs(open_session(model, threads=context.threads), samples)
-        priced: list[tuple[float, int, Node, int]] = []
-        for done, (add, place) in enumerate(branches):
+        priced: list[tuple[float, int, Piece]] = []
+        for done, piece in enumerate(pieces):
             context.progress(done + 1)
-            mapping: dict[Value, Value] = {}
-            copy = clone_model(model, mapping)
-            twin = mapping[add.output].producer
-            assert twin is not None
-            _take_out(copy, twin, place)
+            copy = _without(model, [piece])
             saved = whole - _cost(copy)
             lost = _error(copy, expected, context.threads) if saved > 0 else math.inf
             if lost < math.inf:
-                priced.append((lost / saved, len(priced), add, place))
-        gone = 0
-        for _, _, add, place in sorted(priced, key=lambda item: item[:2]):
-            if _cost(model) <= self.macs * whole:
+                priced.append((lost / saved, len(priced), piece))
+        gone: list[Piece] = []
+        left = whole
+        for _, _, piece in sorted(priced, key=lambda item: item[:2]):
+            if left <= self.macs * whole:
                 break
-            if add.graph is not None:  # it may have stood in a branch that went
-                _take_out(model, add, place)
-                gone += 1
-        left = _cost(model) / whole
-        if left > self.macs + 0.02:
-            context.warn(f"{self.name}: {left:.2f} of the macs remain, not {self.macs:g}: there are no more branches")
-        return gone
+            if piece.head is not None and not _one_stays(gone, piece.head[0]):
+                continue
+            cost = _cost(_without(model, [*gone, piece]))
+            if cost < left:  # it may stand in a branch that goes
+                gone.append(piece)
+                left = cost
+        _take_out(model, gone)
+        context.details["removed"] = [piece.name for piece in gone]
+        if left / whole > self.macs + 0.02:
+            context.warn(
+                f"{self.name}: {left / whole:.2f} of the macs remain, not {self.macs:g}: there is nothing more to take"
+            )
+        return len(gone)
+
+    def _pieces(self, model: Model) -> list[Piece]:
+        pattern = self.expression("exclude")
+        found = []
+        if "branches" in self.kinds:
+            found += [Piece(f"the branch into {add.name}", branch=(add, place))
+                      for add, place in residual_branches(model)
+                      if pattern is None or not pattern.search(add.name)]  # fmt: skip
+        if "heads" in self.kinds:
+            found += [Piece(f"head {unit} of {group.name}", head=(group, unit))
+                      for group in channel_groups(model).groups
+                      if has_heads(group) and (pattern is None or not pattern.search(group.name))
+                      for unit in range(group.size)]  # fmt: skip
+        return found
+
+
+def has_heads(group: ChannelGroup) -> bool:
+    """True when the units of ``group`` are heads: attention runs over them one by one."""
+    for value, axis in group.places:
+        for user in value.users():
+            if user.is_op("Attention"):
+                return True
+            weight = user.input(1)
+            inner = user.is_op("MatMul") and weight is not None and weight.constant is None
+            if inner and value.rank is not None and axis < value.rank - 2:
+                return True
+    return False
+
+
+def _one_stays(gone: Sequence[Piece], group: ChannelGroup) -> bool:
+    """True when one more unit of ``group`` may go."""
+    return sum(1 for piece in gone if piece.head is not None and piece.head[0] is group) < group.size - 1
 
 
 def residual_branches(model: Model) -> list[tuple[Node, int]]:
@@ -117,11 +169,40 @@ def _leads_to(value: Value, later: Value) -> bool:
     return False
 
 
-def _take_out(model: Model, add: Node, place: int) -> None:
-    kept = add.inputs[place]
-    assert kept is not None
-    add.output.replace_uses(kept)
-    RemoveDeadCode().run(model, PassContext())
+def _without(model: Model, pieces: Sequence[Piece]) -> Model:
+    """A copy of ``model`` without ``pieces``."""
+    mapping: dict[Value, Value] = {}
+    copy = clone_model(model, mapping)
+    groups: dict[ChannelGroup, ChannelGroup] = {}
+    own = []
+    for piece in pieces:
+        if piece.branch is not None:
+            add, place = piece.branch
+            twin = mapping[add.output].producer
+            assert twin is not None
+            own.append(Piece(piece.name, branch=(twin, place)))
+        elif piece.head is not None:
+            group, unit = piece.head
+            twin_group = groups.setdefault(group, group.moved(mapping))
+            own.append(Piece(piece.name, head=(twin_group, unit)))
+    _take_out(copy, own)
+    return copy
+
+
+def _take_out(model: Model, pieces: Sequence[Piece]) -> None:
+    """Heads first: their groups are of the whole model."""
+    heads: dict[ChannelGroup, list[int]] = {}
+    for piece in pieces:
+        if piece.head is not None:
+            heads.setdefault(piece.head[0], []).append(piece.head[1])
+    take_out(model, heads)
+    for piece in pieces:
+        if piece.branch is not None and piece.branch[0].graph is not None:  # it may have stood in a branch that went
+            add, place = piece.branch
+            kept = add.inputs[place]
+            assert kept is not None
+            add.output.replace_uses(kept)
+            RemoveDeadCode().run(model, PassContext())
 
 
 def _cost(model: Model) -> int:

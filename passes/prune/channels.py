@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from qcompiler.calibrate import second_moments
+from qcompiler.data import Dataset
 from qcompiler.errors import UsageError
-from qcompiler.ir import Model, Node, Value, clone_model
+from qcompiler.ir import Model
 from qcompiler.onnx_io import open_session
-from qcompiler.passes.prune.amounts import Costs, Kept, allotted
-from qcompiler.passes.prune.consumers import Consumer, consumers_of
+from qcompiler.passes.prune.amounts import Bounds, Costs, Kept, allotted, evenly
+from qcompiler.passes.prune.consumers import consumers_of
+from qcompiler.passes.prune.curve import judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
-from qcompiler.passes.prune.importance import CRITERIA, Ranking, ranked
-from qcompiler.passes.prune.refit import refit
-from qcompiler.passes.prune.shrink import removed_indices, shrink
+from qcompiler.passes.prune.importance import CRITERIA, Ranking, has_scales, ranked
+from qcompiler.passes.prune.selection import parsed, ranges, written
+from qcompiler.passes.prune.taking import take_out, without
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.runtime import interleaved
 
 __all__ = ["PruneChannels"]
 
+_SAMPLES = 32  # that refit for a point of the curve, and as many that judge it
+_MOST, _LEAST = 0.8, 0.25  # parts of a group that may go
+_NEAR = 0.02  # of the cost, by which what remains may be off
 _HALVINGS = 6  # of the interval of shares in which the wanted time is looked for
+
+Rankings = Mapping[ChannelGroup, Ranking]
 
 
 @dataclass(frozen=True)
@@ -32,12 +41,17 @@ class PruneChannels(Pass):
 
     One of ``latency`` (measured here on the first sample, in turn with the whole model), ``macs``, ``parameters`` and
     ``ratio`` (of the channels) says what remains; of several the first in this order counts.
-    ``criterion`` ranks units: reconstruction, energy, l2, l1 or random (see :mod:`qcompiler.passes.prune.importance`);
-    without data l2 takes the place of the first two. ``spread`` says where: ``global`` where the error is least for
-    the cost saved, ``uniform`` the same part of every group. ``refit`` fits readers anew by least squares, with the
-    error of the layers in front of them. No group loses more than the part ``most``; widths stay multiples of
-    ``multiple`` in groups of at least twice as many units. ``exclude`` is a regular expression on the names of groups,
-    as ``inspect --groups`` prints them.
+    ``criterion`` ranks units: reconstruction, energy, batch-norm, l2, l1 or random (see
+    :mod:`qcompiler.passes.prune.importance`); without data l2 takes the place of the first two. ``spread`` says where:
+    ``global`` where the error is least for the cost saved, ``uniform`` the same part of every group. ``refit`` fits
+    readers anew by least squares, with the error of the layers in front of them. No group loses more than the part
+    ``most``, or than the part that the first of ``caps`` (``REGEX=PART``) with its name says; None is a quarter more
+    than goes altogether, a quarter of it at least, and where that is not enough four fifths. Widths stay multiples of
+    ``multiple`` in groups of at least twice as many units, 0: of what the target is fast with, measured once.
+    ``exclude`` is a regular expression on the names of groups, as ``inspect --groups`` prints them.
+
+    ``removed`` names the units themselves (``GROUP=0-3 7``), whatever the other options would choose: a resolved
+    recipe does. ``curve`` are other amounts for which the report tells error and time.
     """
 
     ratio: float = 1.0
@@ -47,9 +61,12 @@ class PruneChannels(Pass):
     criterion: str = "reconstruction"
     spread: str = "global"
     refit: bool = True
-    most: float = 0.8
-    multiple: int = 16
+    most: float | None = None
+    caps: tuple[str, ...] = ()
+    multiple: int = 0
     exclude: str = ""
+    removed: tuple[str, ...] = ()
+    curve: tuple[float, ...] = ()
 
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
@@ -62,49 +79,50 @@ class PruneChannels(Pass):
             raise ValueError(f"criterion cannot be '{self.criterion}'; it is one of {', '.join(CRITERIA)}")
         if self.spread not in ("global", "uniform"):
             raise ValueError(f"spread is global or uniform, not '{self.spread}'")
-        if not 0.0 <= self.most < 1.0:
+        if self.most is not None and not 0.0 <= self.most < 1.0:
             raise ValueError(f"most is a part below 1, not {self.most:g}")
-        if self.multiple < 1:
-            raise ValueError(f"multiple has to be at least 1, not {self.multiple}")
+        if self.multiple < 0:
+            raise ValueError(f"multiple has to be at least 1, or 0 for what is fast, not {self.multiple}")
+        if not all(0.0 < share <= 1.0 for share in self.curve):
+            raise ValueError(f"curve is what remains, each above 0 and at most 1, not {self.curve}")
+        self._caps()
 
     def run(self, model: Model, context: PassContext) -> int:
         """How many units went. Raises UsageError for an expression that is none, CalibrationError."""
+        channels = channel_groups(model)
+        if self.removed:
+            return self._take(model, channels, parsed(self.removed, channels.groups), context)
         kind, share = next(
             ((name, part) for name, part in (("macs", min(self.macs, self.latency)), ("parameters", self.parameters))
              if part < 1.0),
             ("channels", self.ratio),
         )  # fmt: skip
-        channels = channel_groups(model)
         groups = self._allowed(channels)
         if share >= 1.0 or not groups:
             return 0
-        readers = {group: consumers_of(group, channels) for group in groups}
-        rankings = self._rankings(model, groups, readers, context)
         costs = Costs(model, groups, kind)
         whole = costs.total({group: group.size for group in groups})
         if not whole:
             context.warn(f"prune-channels: nothing that can go costs any {kind}")
             return 0
+        rankings = self.rankings(model, channels, groups, context)
+        multiples = self._multiples(groups, context)
         if self.latency < 1.0:
-            share = self._share_of_time(model, channels, costs, rankings, context)
-        kept = self._kept(costs, rankings, share)
+            share = self._share_of_time(model, costs, rankings, multiples, context)
+        kept = self._kept(costs, rankings, share, multiples)
         reached = costs.total(kept) / whole
-        if reached > share + 0.02:
+        if reached > share + _NEAR:
             context.warn(f"prune-channels: {reached:.2f} of the {kind} remain, not {share:g}: no more can go")
-        chosen = {group: rankings[group].order[: group.size - kept[group]] for group in groups}
-        return self._prune(model, chosen, context)
+        if self.curve and context.data is not None:
+            others = {part: _gone(rankings, self._kept(costs, rankings, part, multiples)) for part in self.curve}
+            context.details["curve"] = {"of": kind, "points": self._points(model, others, context.data, context)}
+        return self._take(model, channels, _gone(rankings, kept), context)
 
-    def _allowed(self, channels: Channels) -> list[ChannelGroup]:
-        pattern = self.expression("exclude")
-        return [group for group in channels.groups if pattern is None or not pattern.search(group.name)]
-
-    def _rankings(
-        self,
-        model: Model,
-        groups: list[ChannelGroup],
-        readers: Mapping[ChannelGroup, list[Consumer]],
-        context: PassContext,
+    def rankings(
+        self, model: Model, channels: Channels, groups: list[ChannelGroup], context: PassContext
     ) -> dict[ChannelGroup, Ranking]:
+        """The units of each of ``groups`` in the order in which they go."""
+        readers = {group: consumers_of(group, channels) for group in groups}
         seen = {}
         criterion = self.criterion
         if criterion in ("reconstruction", "energy"):
@@ -114,29 +132,88 @@ class PruneChannels(Pass):
             else:
                 nodes = list(dict.fromkeys(consumer.node for found in readers.values() for consumer in found))
                 seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.progress)
+        if criterion == "batch-norm" and not all(has_scales(group) for group in groups):
+            context.warn(
+                f"{self.name}: batch normalization stands in {sum(map(has_scales, groups))} of {len(groups)} groups, "
+                "the others are ranked by l2; its scales are there only in front of fuse-conv-batch-norm"
+            )
         random = np.random.default_rng(context.seed)
         return {group: ranked(group, readers[group], seen, criterion, random) for group in groups}
 
-    def _kept(self, costs: Costs, rankings: Mapping[ChannelGroup, Ranking], share: float) -> Kept:
-        if self.spread == "global":
-            return allotted(costs, rankings, share, most=self.most, multiple=self.multiple)
-        whole: Kept = {group: group.size for group in costs.groups}
-        goal = share * costs.total(whole)
-        low, high = 0.0, 1.0  # the part of every group that stays, by halving
-        for _ in range(30):
-            middle = (low + high) / 2
-            if costs.total(self._uniform(whole, middle)) > goal:
-                high = middle
-            else:
-                low = middle
-        return self._uniform(whole, low)
+    def _caps(self) -> list[tuple[re.Pattern[str], float]]:
+        found = []
+        for entry in self.caps:
+            name, equals, part = entry.rpartition("=")
+            try:
+                pattern, most = re.compile(name), float(part)
+            except (ValueError, re.error):
+                equals, pattern, most = "", re.compile(""), math.nan
+            if not equals or not 0.0 <= most < 1.0:
+                raise ValueError(f"caps are REGEX=PART with a part below 1, not '{entry}'")
+            found.append((pattern, most))
+        return found
+
+    def _allowed(self, channels: Channels) -> list[ChannelGroup]:
+        pattern = self.expression("exclude")
+        return [group for group in channels.groups if pattern is None or not pattern.search(group.name)]
+
+    def _multiples(self, groups: list[ChannelGroup], context: PassContext) -> dict[ChannelGroup, int]:
+        fast: Mapping[str, int] = {}
+        if not self.multiple and context.target is not None:
+            fast = context.target.fast_multiples(context.threads)
+        found = {}
+        for group in groups:
+            # A head takes as many indices of its weights as it is wide; a Flatten does not make a channel wider.
+            sizes = [indices.size for (value, _), indices in zip(group.places, group.units[0], strict=True)
+                     if value.constant is not None]  # fmt: skip
+            each = min(sizes, default=1)
+            found[group] = max(1, (self.multiple or fast.get(_kind(group), 1)) // each)
+        return found
+
+    def _kept(self, costs: Costs, rankings: Rankings, share: float, multiples: Mapping[ChannelGroup, int]) -> Kept:
+        """Widths for ``share`` of the cost."""
+        caps = self._caps()
+        # A group's error grows faster than it says, since what is left of others is fed to it: all have to give.
+        parts = [min(_MOST, max(_LEAST, 1.25 * (1 - share))), _MOST] if self.most is None else [self.most]
+        kept: Kept = {}
+        for most in parts:
+            bounds = {}
+            for group in costs.groups:
+                part = next((part for pattern, part in caps if pattern.search(group.name)), most)
+                bounds[group] = Bounds(max(1, group.size - int(part * group.size)), multiples[group])
+            kept = (allotted(costs, rankings, share, bounds) if self.spread == "global"
+                    else evenly(costs, share, bounds))  # fmt: skip
+            if costs.total(kept) <= (share + _NEAR) * costs.total({group: group.size for group in costs.groups}):
+                break
+        return kept
+
+    def parts(self, model: Model, part: float, context: PassContext) -> dict[ChannelGroup, list[int]]:
+        """The units of each group that are worth least, ``part`` of it, one being left at least."""
+        channels = channel_groups(model)
+        found = self.rankings(model, channels, self._allowed(channels), context)
+        counts = {group: min(group.size - 1, max(1, round(part * group.size))) for group in found}
+        return {group: ranking.order[: counts[group]] for group, ranking in found.items()}
+
+    def _points(
+        self,
+        model: Model,
+        others: Mapping[float, Mapping[ChannelGroup, list[int]]],
+        data: Dataset,
+        context: PassContext,
+    ) -> list[dict[str, float | None]]:
+        """Error and time by amount: refitted on few samples, judged on those between them."""
+        step = max(1, len(data) // _SAMPLES)
+        refitting = data.subset(range(0, len(data), step))
+        judging = data.subset(range(min(step // 2, len(data) - 1), len(data), step))
+        points = judged(model, others, refitting, judging, threads=context.threads, progress=context.progress)
+        return [{"remaining": part, **asdict(point)} for part, point in zip(others, points, strict=True)]
 
     def _share_of_time(
         self,
         model: Model,
-        channels: Channels,
         costs: Costs,
-        rankings: Mapping[ChannelGroup, Ranking],
+        rankings: Rankings,
+        multiples: Mapping[ChannelGroup, int],
         context: PassContext,
     ) -> float:
         """The largest share of the products with which the model takes no more than ``latency`` of its time."""
@@ -144,17 +221,12 @@ class PruneChannels(Pass):
         if sample is None:
             raise UsageError(f"{self.name}.latency is measured and needs a sample", hint="give --data")
         source = open_session(model, threads=context.threads)
-        numbers = {group: place for place, group in enumerate(channels.groups)}
         low, high = 0.0, 1.0
         for step in range(_HALVINGS):
             context.progress(step + 1)
             share = (low + high) / 2
-            kept = self._kept(costs, rankings, max(share, 1e-6))
-            copy = clone_model(model)
-            own = channel_groups(copy).groups  # in the same order
-            shrink(copy, removed_indices({own[numbers[group]]: rankings[group].order[: group.size - width]
-                                          for group, width in kept.items()}))  # fmt: skip
-            session = open_session(copy, threads=context.threads)
+            kept = self._kept(costs, rankings, max(share, 1e-6), multiples)
+            session = open_session(without(model, _gone(rankings, kept)), threads=context.threads)
             whole, part = interleaved([source, session], sample, seconds=0.5)
             if part.least <= self.latency * whole.least:
                 low = share
@@ -164,45 +236,32 @@ class PruneChannels(Pass):
             context.warn(f"{self.name}: no width takes {self.latency:g} of the time")
         return max(low, 1e-6)
 
-    def _uniform(self, whole: Kept, part: float) -> Kept:
-        found: Kept = {}
-        for group, size in whole.items():
-            width = max(round(part * size), size - int(self.most * size), 1)
-            if self.multiple > 1 and size >= 2 * self.multiple:
-                width = max(self.multiple, round(width / self.multiple) * self.multiple)
-            found[group] = min(size, width)
-        return found
-
-    def _prune(self, model: Model, chosen: Mapping[ChannelGroup, list[int]], context: PassContext) -> int:
-        removed = removed_indices(chosen)
-        if not removed:
-            return 0
-        mapping: dict[Value, Value] = {}
-        before = clone_model(model, mapping)
-        pairs, gone = [], {}
-        for node in model.graph:
-            data, weight, twin = node.input(0), node.input(1), mapping[node.output].producer if node.outputs else None
-            if data is None or weight is None or twin is None or not _can_be_fitted(node):
-                continue
-            inner = 1 if node.is_op("Conv") else (data.rank or 1) - 1
-            # Another axis that gets shorter would leave less to compare with what the whole model gave.
-            if [axis for axis in range(data.rank or 0) if (data, axis) in removed] == [inner]:
-                pairs.append((twin, node))
-                axis = 1 if node.is_op("Conv") else (node.output.rank or 1) - 1
-                gone[node] = removed.get((node.output, axis), np.zeros(0, np.int64))
-        shrink(model, removed)
-        if self.refit and context.data is not None:
-            refit(before, model, pairs, gone, context.data, threads=context.threads, progress=context.progress)
+    def _take(
+        self, model: Model, channels: Channels, chosen: Mapping[ChannelGroup, list[int]], context: PassContext
+    ) -> int:
+        context.details["groups"] = [_told(group, chosen.get(group, [])) for group in channels.groups]
+        context.resolved["removed"] = written(chosen)
+        samples = context.data if self.refit else None
+        take_out(model, chosen, samples, threads=context.threads, progress=context.progress)
         return sum(len(units) for units in chosen.values())
 
 
-def _can_be_fitted(node: Node) -> bool:
-    """A layer of one group that gives W x + b with b one number for each output, or without."""
-    if node.is_op("Conv"):
-        return bool(node.attr("group", 1) == 1)
-    if not node.is_op("MatMul", "Gemm"):
-        return False
-    if node.attr("alpha", 1.0) != 1.0 or node.attr("beta", 1.0) != 1.0:
-        return False
-    bias, width = node.input(2), (node.output.shape or (None,))[-1]
-    return bias is None or (bias.constant is not None and bias.constant.shape in ((width,), (1, width)))
+def _gone(rankings: Rankings, kept: Kept) -> dict[ChannelGroup, list[int]]:
+    return {group: rankings[group].order[: group.size - width] for group, width in kept.items()}
+
+
+def _kind(group: ChannelGroup) -> str:
+    """Conv where a convolution gives or reads the units, else MatMul."""
+    nodes = {user for value, _ in group.places for user in value.users()}
+    return "Conv" if any(node.is_op("Conv", "ConvTranspose") for node in nodes) else "MatMul"
+
+
+def _told(group: ChannelGroup, gone: list[int]) -> dict[str, Any]:
+    """One entry of the report: a group and which of its units go."""
+    return {
+        "name": group.name,
+        "units": group.size,
+        "kept": group.size - len(gone),
+        "removed": ranges(gone),
+        "nodes": group.weight_nodes(),
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -35,6 +36,15 @@ class ChannelGroup:
     def size(self) -> int:
         """How many units there are."""
         return len(self.units)
+
+    def weight_nodes(self) -> list[str]:
+        """Names of the nodes whose constants are cut."""
+        nodes = (user for value, _ in self.places if value.constant is not None for user in value.users())
+        return list(dict.fromkeys(node.name or node.output.name for node in nodes))
+
+    def moved(self, mapping: Mapping[Value, Value]) -> ChannelGroup:
+        """The same group in a copy of its model, whose values ``mapping`` tells."""
+        return ChannelGroup(self.name, [(mapping[value], axis) for value, axis in self.places], self.units)
 
 
 @dataclass
@@ -87,6 +97,11 @@ def channel_groups(model: Model) -> Channels:
             reached.update(places)
     order = {place: number for number, place in enumerate(closure.base)}
     found.groups.sort(key=lambda group: min(order[place] for place in group.places))
+    taken: Counter[str] = Counter()
+    for group in found.groups:  # one layer may give several
+        taken[group.name] += 1
+        if taken[group.name] > 1:
+            group.name = f"{group.name}#{taken[group.name]}"
     for node, place in seeds.items():
         if place not in reached:
             found.kept[node] = closure.reason(place)

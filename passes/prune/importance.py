@@ -9,16 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from qcompiler.calibrate import Moments
-from qcompiler.ir import Node
+from qcompiler.ir import Node, Value
 from qcompiler.passes.prune.consumers import Consumer
 from qcompiler.passes.prune.groups import ChannelGroup
 from qcompiler.passes.quantize.least_squares import damped
 
-__all__ = ["CRITERIA", "Ranking", "ranked"]
+__all__ = ["CRITERIA", "Ranking", "has_scales", "ranked"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-CRITERIA = ("reconstruction", "energy", "l2", "l1", "random")
+CRITERIA = ("reconstruction", "energy", "batch-norm", "l2", "l1", "random")
 _CHUNKS = 64  # steps in which a group loses its units; all of one step are judged together
 
 
@@ -45,7 +45,8 @@ def ranked(
     ``reconstruction``: what the removal of a unit adds to the squared error of its readers' outputs when all other
     weights make it good, tr(W_u [(H^-1)_uu]^-1 W_u^T) with H = sum x x^T (Optimal Brain Surgeon: Hassibi and Stork,
     1992, for blocks), one step after the other. ``energy``: sum of x^2 times squared weights. ``l2``, ``l1``: the norm
-    of the weights that give the unit. ``random``: by chance, as a control.
+    of the weights that give the unit. ``batch-norm``: the size of the scales by which batch normalization multiplies it
+    (Liu et al., 2017), or ``l2`` in a group that none of it stands in. ``random``: by chance, as a control.
     """
     usable = [(consumer, moments[consumer.node]) for consumer in consumers if consumer.node in moments]
     if criterion in ("reconstruction", "energy") and usable:
@@ -54,12 +55,35 @@ def ranked(
         return _reconstruction(group.size, usable)
     if criterion == "random":
         return _by_scores(random.permutation(group.size) + 1.0)
+    if criterion == "batch-norm" and has_scales(group):
+        return _by_scores(_scales(group))
     return _by_scores(_norms(group, 1 if criterion == "l1" else 2))
 
 
 def _by_scores(scores: Array) -> Ranking:
     order = np.argsort(scores, kind="stable")
     return Ranking([int(unit) for unit in order], np.concatenate([[0.0], np.cumsum(scores[order])]))
+
+
+def has_scales(group: ChannelGroup) -> bool:
+    """True when batch normalization multiplies the units of ``group``."""
+    return any(_is_scale(value) for value, _ in group.places)
+
+
+def _is_scale(value: Value) -> bool:
+    return value.constant is not None and any(
+        user.is_op("BatchNormalization") and user.input(1) is value for user in value.users()
+    )
+
+
+def _scales(group: ChannelGroup) -> Array:
+    """Sum of the scales' sizes of each unit, relative to the group's mean."""
+    scores = np.zeros(group.size)
+    for which, (value, _) in enumerate(group.places):
+        if value.constant is not None and _is_scale(value):
+            array = np.abs(value.constant.numpy().astype(np.float64))
+            scores += [array[unit[which]].sum() for unit in group.units]
+    return scores / (scores.mean() or 1.0)
 
 
 def _norms(group: ChannelGroup, power: int) -> Array:

@@ -81,6 +81,10 @@ def _tell_model(found: dict[str, Any]) -> None:
             for item in found["chosen"]
         ]  # fmt: skip
         table(forms, ("form", "layers", "us before", "us now", "most sensitive", "dB with it alone"))
+    if found["pruned"]:
+        pruned = [(item["name"], str(item["units"]), str(item["kept"]), item["removed"], some(item["nodes"]))
+                for item in found["pruned"]]  # fmt: skip
+        table(pruned, ("what was pruned", "units", "kept", "which went", "weights that were cut"))
     if found["layers"]:
         rows = [(item["node"], item["op"], item["reason"], item["advice"]) for item in found["layers"]]
         table(rows, ("stays float", "operator", "why", "what would change it"))
@@ -93,6 +97,8 @@ def _tell_node(found: dict[str, Any]) -> None:
         result(f"  {item['pass']}, {item['rule']}: {some(item['took'], 8)} became {gave}")
     for item in found["near_misses"]:
         result(f"  {item['pass']}, {item['rule']} did not fire: {item['reason']}")
+    for item in found["pruned"]:
+        result(f"  {item['pass']}: group {item['name']} lost {item['units'] - item['kept']} of {item['units']} units")
     layer = found["layer"]
     if layer:
         times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))

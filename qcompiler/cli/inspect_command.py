@@ -16,10 +16,17 @@ __all__ = ["inspect"]
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", default="ort-cpu", show_default=True, help="For what could be quantized.")
 @click.option("--groups", "with_groups", is_flag=True, help="Channels that can be pruned, and what is kept whole.")
+@click.option(
+    "--dot", type=click.Path(path_type=Path), help="Draw the groups into a file for Graphviz (with --groups)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect(model: Path, target: str, with_groups: bool, as_json: bool) -> None:
+def inspect(model: Path, target: str, with_groups: bool, dot: Path | None, as_json: bool) -> None:
     """What is in MODEL: operators, parameters, MACs, sizes, dynamic axes; what could be fused, quantized or pruned."""
-    found: dict[str, Any] = describe(model, target) if not with_groups else {"channels": prunable(model)}
+    if dot is not None and not with_groups:
+        from qcompiler.errors import UsageError
+
+        raise UsageError("--dot draws groups of channels", hint="add --groups")
+    found: dict[str, Any] = describe(model, target) if not with_groups else {"channels": prunable(model, dot)}
     if as_json:
         emit_json(found)
         return
@@ -44,10 +51,15 @@ def inspect(model: Path, target: str, with_groups: bool, as_json: bool) -> None:
         result(f"  {node} stays float: {reason}")
 
 
-def prunable(path: Path) -> dict[str, Any]:
-    """Channel groups of the model after the lossless recipe, and the layers that are kept whole, with reasons."""
+def prunable(path: Path, dot: Path | None = None) -> dict[str, Any]:
+    """Channel groups of the model after the lossless recipe, and the layers that are kept whole, with reasons.
+
+    With ``dot`` they are drawn into that file. Raises ImportFailure and OutputError.
+    """
+    from qcompiler.cli.drawing import drawn
     from qcompiler.cli.models import model_file
     from qcompiler.compiler import find_recipe
+    from qcompiler.errors import OutputError
     from qcompiler.onnx_io import infer_types, load, upgrade_opset
     from qcompiler.passes.prune import channel_groups
     from qcompiler.pipeline import PassContext, Pipeline
@@ -58,6 +70,11 @@ def prunable(path: Path) -> dict[str, Any]:
     model, _ = Pipeline(find_recipe("lossless").passes).run(model, PassContext())
     infer_types(model)
     found = channel_groups(model)
+    if dot is not None:
+        try:
+            dot.write_text(drawn(model, found.groups), encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{dot} cannot be written: {error.strerror or error}") from None
     held = {value: value.constant.size for value in model.graph.constants if value.constant is not None}
     groups = []
     for group in found.groups:

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from qcompiler.cli.console import emit_json, progress_line, table
+from qcompiler.cli.console import emit_json, progress_line, some, table
+
+if TYPE_CHECKING:
+    from qcompiler.compiler import PruningSensitivity
 
 __all__ = ["sensitivity"]
 
 
-@click.command(epilog="\b\nExample:\n  qcompiler sensitivity model.onnx --data calib.npz --samples 32")
+@click.command(
+    epilog="\b\nExamples:\n  qcompiler sensitivity model.onnx --data calib.npz --samples 32\n"
+    "  qcompiler sensitivity model.onnx --data calib.npz --prune 0.25"
+)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", required=True, metavar="SPEC", help="As for compile; even samples calibrate, odd ones score.")
 @click.option("--target", default="ort-cpu", show_default=True, help="What it is to run on.")
-@click.option("--recipe", default="int8", show_default=True, help="NAME or FILE.toml: which forms are tried.")
+@click.option("--prune", "part", type=float, metavar="PART", help="Of pruning instead: without PART of each group.")
+@click.option("--recipe", help="NAME or FILE.toml: which forms are tried. [default: int8, or prune with --prune]")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cut batches of this size where the model allows it.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
@@ -27,7 +35,8 @@ def sensitivity(
     model: Path,
     data: str,
     target: str,
-    recipe: str,
+    part: float | None,
+    recipe: str | None,
     samples: int | None,
     batch_size: int | None,
     settings: tuple[str, ...],
@@ -36,14 +45,22 @@ def sensitivity(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Error and time of quantizing each group of MODEL alone, the most sensitive first."""
-    from qcompiler.compiler import sensitivity as judge
+    """Error and time of quantizing each group of MODEL alone, or of pruning it; the most sensitive first."""
+    from qcompiler.compiler import pruning_sensitivity
+    from qcompiler.compiler import sensitivity as quantizing_sensitivity
 
     with progress_line(quiet) as progress:
-        found = judge(
-            model, data, target=target, recipe=recipe, samples=samples, batch_size=batch_size, settings=settings,
-            exclude=exclude, threads=threads, progress=progress,
-        )  # fmt: skip
+        options: dict[str, Any] = {
+            "target": target, "samples": samples, "batch_size": batch_size, "settings": settings, "exclude": exclude,
+            "threads": threads, "progress": progress,
+        }  # fmt: skip
+        if part is not None:
+            pruned = pruning_sensitivity(model, data, part=part, recipe=recipe or "prune", **options)
+        else:
+            found = quantizing_sensitivity(model, data, recipe=recipe or "int8", **options)
+    if part is not None:
+        _tell_pruned(pruned, as_json)
+        return
     if as_json:
         emit_json({"groups": [item.record() for item in found]})
         return
@@ -53,3 +70,15 @@ def sensitivity(
         times = ("" if time is None else f"{time:.0f}" for time in (item.float_us, item.quantized_us))
         rows.append((item.node, item.op, item.form, alone, *times, item.reason))
     table(rows, ("node", "op", "form", "alone dB", "float us", "quantized us", "why not"))
+
+
+def _tell_pruned(found: list[PruningSensitivity], as_json: bool) -> None:
+    if as_json:
+        emit_json({"groups": [item.record() for item in found]})
+        return
+    rows = [
+        (item.group, str(item.units), str(item.removed), "" if item.sqnr_db is None else f"{item.sqnr_db:.1f}",
+         f"{item.macs:.3f}", some(item.weights))
+        for item in found
+    ]  # fmt: skip
+    table(rows, ("group", "units", "removed", "alone dB", "MACs left", "weights that are cut"))

@@ -3,9 +3,10 @@
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
 from qcompiler.compiler.compilation import Result, compile, input_specs
-from qcompiler.compiler.sensitivity import Sensitivity, sensitivity
+from qcompiler.compiler.sensitivity import PruningSensitivity, Sensitivity, pruning_sensitivity, sensitivity
 
 __all__ = [
+    "PruningSensitivity",
     "Result",
     "Sensitivity",
     "compile",
@@ -17,6 +18,7 @@ __all__ = [
     "passes",
     "peak_rss",
     "plugin_problems",
+    "pruning_sensitivity",
     "recipes",
     "sensitivity",
     "statistics_of",

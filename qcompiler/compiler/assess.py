@@ -21,7 +21,7 @@ from qcompiler.ir import ExternalTensor, Model, Value
 from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group
 from qcompiler.onnx_io import open_session, weight_bytes
 from qcompiler.ops import macs
-from qcompiler.runtime import Session, Timing, interleaved
+from qcompiler.runtime import Session, Timing, interleaved, processor
 from qcompiler.search import Choice, Metric, Quality, profile_groups
 
 __all__ = ["Measured", "environment", "form_name", "layer_records", "measure", "peak_rss", "statistics_of"]
@@ -221,7 +221,7 @@ def environment(target: str, threads: int) -> dict[str, Any]:
         "qcompiler": own,
         "target": target,
         "environment": {
-            "cpu": _processor(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
             "gpu": None,
             "onnxruntime": onnxruntime.__version__,
@@ -239,14 +239,6 @@ def peak_rss() -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def _elements(item: Any) -> int:

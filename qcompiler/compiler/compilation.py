@@ -313,7 +313,8 @@ def _run(job: Job, seed: int) -> Result:
     if choice is not None:
         report |= decision_of(job, model, choice)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
-    return Result(kept, report, job.recipe.to_toml(header), records, job.threads)
+    settled = [(record.name, record.resolved) for record in records if record.status == "applied" and record.resolved]
+    return Result(kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads)
 
 
 def _check_order(passes: Sequence[Pass]) -> None:

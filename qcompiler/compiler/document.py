@@ -137,7 +137,8 @@ def _pass_record(record: PassRecord) -> dict[str, Any]:
         "fusions_before",
         "fusions_after",
     )
-    return {name: getattr(record, name) for name in names}
+    found = {name: getattr(record, name) for name in names}
+    return found | ({"details": record.details} if record.details else {})
 
 
 def fill_sizes(report: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What quantizing each group alone would cost and gain, without compiling anything."""
+"""What quantizing or pruning each group alone would cost and gain, without compiling anything."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qcompiler.compiler.assess import form_name
+from qcompiler.compiler.assess import form_name, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.compilation import exclusions, input_specs, name_all
-from qcompiler.data import open_dataset, split
+from qcompiler.data import Dataset, open_dataset, split
 from qcompiler.errors import QCompilerError, UsageError
+from qcompiler.ir import Model
+from qcompiler.lower import Target
 from qcompiler.onnx_io import infer_types, load, upgrade_opset
-from qcompiler.pipeline import PassContext, Pipeline, with_settings
+from qcompiler.passes.prune import PruneChannels, judged, without
+from qcompiler.pipeline import Pass, PassContext, Pipeline, with_settings
 from qcompiler.search import profile_groups, sensitivities
 
-__all__ = ["Sensitivity", "sensitivity"]
+__all__ = ["PruningSensitivity", "Sensitivity", "pruning_sensitivity", "sensitivity"]
+
+_SAMPLES = 32  # that refit a pruned model, and as many that judge it
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,14 @@ def sensitivity(
 
     Even samples calibrate, odd ones score. Arguments are those of :func:`qcompiler.compile`. Raises what it raises.
     """
-    found_target = find_target(target)
     chosen = find_recipe(recipe)
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     if all(item.lossless for item in chosen.passes):
         raise UsageError(f"recipe '{chosen.name}' quantizes nothing", hint="give --recipe int8 or another")
-    progress("reading the model")
-    model = load(source)
-    dataset = open_dataset(data, input_specs(model), limit=samples, batch_size=batch_size, seed=seed)
-    calibration, scoring = split(dataset)
-    upgrade_opset(model)
-    infer_types(model)
-    name_all(model)
-    context = PassContext(data=calibration, target=found_target, seed=seed, threads=threads)
-    context.samples = [dataset.sample(0)]
-    model, _ = Pipeline(chosen.passes).run(model, context, progress)
+    found_target = find_target(target)
+    model, context, scoring = _prepared(
+        source, data, found_target, chosen.passes, samples, batch_size, threads, seed, progress
+    )
     forms = context.facts.get("forms", {})
     choice = sensitivities(model, forms, found_target, scoring, threads=threads, progress=progress)
     first = scoring.sample(0)
@@ -100,3 +98,104 @@ def sensitivity(
         Sensitivity(node.name or node.output.name, node.op_type, "float", None, None, None, reason)
         for node, reason in refused.items()
     ]
+
+
+@dataclass(frozen=True)
+class PruningSensitivity:
+    """One group of channels, of which ``removed`` units of ``units`` went alone, readers refitted.
+
+    ``sqnr_db`` is that of all outputs together; None where nothing changed. ``macs`` is the share of the model's
+    multiply-accumulates that remains. ``weights`` are the nodes whose weights are cut.
+    """
+
+    group: str
+    units: int
+    removed: int
+    sqnr_db: float | None
+    macs: float
+    weights: list[str]
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def pruning_sensitivity(
+    source: Any,
+    data: Any,
+    *,
+    part: float = 0.25,
+    target: str = "ort-cpu",
+    recipe: str | Path = "prune",
+    samples: int | None = None,
+    batch_size: int | None = None,
+    settings: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    threads: int = 1,
+    seed: int = 0,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[PruningSensitivity]:
+    """Each group that ``prune-channels`` of ``recipe`` may narrow, without ``part`` of its units; worst first.
+
+    Even samples rank and refit, odd ones judge; at most 32 of each refit and judge. Arguments are those of
+    :func:`qcompiler.compile`. Raises what it raises.
+    """
+    if not 0.0 < part < 1.0:
+        raise UsageError(f"the part that goes has to be above 0 and below 1, not {part:g}")
+    chosen = find_recipe(recipe)
+    chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
+    place = next((place for place, item in enumerate(chosen.passes) if isinstance(item, PruneChannels)), None)
+    if place is None:
+        raise UsageError(f"recipe '{chosen.name}' prunes no channels", hint="give --recipe prune or another")
+    pruning = chosen.passes[place]
+    assert isinstance(pruning, PruneChannels)
+    before = [item for item in chosen.passes[:place] if item.lossless]
+    model, context, scoring = _prepared(
+        source, data, find_target(target), before, samples, batch_size, threads, seed, progress
+    )
+    whole = statistics_of(model)["macs"]
+    progress("ranking channels")
+    amounts = {group.name: {group: gone} for group, gone in pruning.parts(model, part, context).items() if gone}
+    points = judged(
+        model, amounts, _few(context.data), _few(scoring), threads=threads,
+        progress=lambda done: progress(f"group {done} of {len(amounts)}"),
+    )  # fmt: skip
+    rows = []
+    for (name, gone), point in zip(amounts.items(), points, strict=True):
+        ((group, units),) = gone.items()
+        left = statistics_of(without(model, gone))["macs"]
+        weights = group.weight_nodes()
+        rows.append(
+            PruningSensitivity(name, group.size, len(units), point.sqnr_db, left / whole if whole else 1.0, weights)
+        )
+    return sorted(rows, key=lambda row: float("inf") if row.sqnr_db is None else row.sqnr_db)
+
+
+def _few(data: Dataset | None) -> Dataset:
+    assert data is not None
+    return data.subset(range(0, len(data), -(-len(data) // _SAMPLES)))
+
+
+def _prepared(
+    source: Any,
+    data: Any,
+    target: Target,
+    before: Sequence[Pass],
+    samples: int | None,
+    batch_size: int | None,
+    threads: int,
+    seed: int,
+    progress: Callable[[str], None],
+) -> tuple[Model, PassContext, Dataset]:
+    """The model after ``before``, what passes may use, and the samples that score."""
+    progress("reading the model")
+    model = load(source)
+    dataset = open_dataset(data, input_specs(model), limit=samples, batch_size=batch_size, seed=seed)
+    calibration, scoring = split(dataset)
+    upgrade_opset(model)
+    infer_types(model)
+    name_all(model)
+    context = PassContext(data=calibration, target=target, seed=seed, threads=threads)
+    context.samples = [dataset.sample(0)]
+    model, _ = Pipeline(before).run(model, context, progress)
+    return model, context, scoring

@@ -20,6 +20,7 @@ from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.qdq import insert_qdq
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
+from qcompiler.lower.widths import fast_multiples
 from qcompiler.onnx_io import nested_graphs, upgrade_opset
 
 __all__ = ["INTEGER_OPS", "SATURATES", "OptimizedNode", "OrtCpu", "optimized_nodes"]
@@ -72,6 +73,10 @@ class OrtCpu(Target):
     def optimized_kinds(self, model: Model) -> Mapping[str, int] | None:
         """As onnxruntime itself says."""
         return optimized_kinds(model)
+
+    def fast_multiples(self, threads: int) -> Mapping[str, int]:
+        """As measured on this machine, once."""
+        return fast_multiples(threads)
 
     def activation_spec(self) -> QuantSpec:
         """Asymmetric uint8 per tensor."""

@@ -104,6 +104,10 @@ class Target(ABC):
         """Nodes by operator type that the runtime makes of ``model`` when it loads it; None where it cannot tell."""
         return None
 
+    def fast_multiples(self, threads: int) -> Mapping[str, int]:
+        """Of what widths had better be multiples, by ``Conv`` and ``MatMul``; without an entry any is as good."""
+        return {}
+
     @abstractmethod
     def activation_spec(self) -> QuantSpec:
         """How activations are quantized."""

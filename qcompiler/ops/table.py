@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from qcompiler.ir import Node, Shape
 
-__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops", "macs"]
+__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops", "macs", "weight_macs"]
 
 Role = str
 """How a target may see the op when it quantizes:
@@ -125,24 +125,39 @@ _add("Add Mul Concat", role="arith")
 _add("AveragePool GlobalAveragePool", role="arith", data_inputs=(0,))
 
 
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+
 def macs(node: Node) -> int:
     """Multiply-accumulate operations of one run of ``node``, from the shapes of its values.
 
     Symbolic sizes count as one, so that the number is per row of a dynamic batch; 0 where shapes are unknown or the
     operator does not multiply and accumulate.
     """
+    return sum(weight_macs(node).values())
+
+
+def weight_macs(node: Node) -> dict[int, int]:
+    """:func:`macs` by the input whose elements are multiplied: weights, where there are any.
+
+    A recurrent operator has two, for what comes in (1) and for its own state (2).
+    """
     known = info(node)
-    if known is None or known.role != "compute" or len(node.inputs) < 2:
-        return 0
-    data, weight = node.inputs[0], node.inputs[1]
+    data, weight = node.input(0), node.input(1)
     if data is None or weight is None or data.shape is None or weight.shape is None:
-        return 0
+        return {}
+    if node.op_type in _RECURRENT and known is not None:
+        state = node.input(2)
+        steps = _product(data.shape[:-1])  # length times batch
+        return {1: steps * _product(weight.shape), 2: steps * _product(state.shape if state is not None else None)}
+    if known is None or known.role != "compute":
+        return {}
     if node.op_type == "Conv":
-        return _product(node.output.shape) * _product(weight.shape[1:])
+        return {1: _product(node.output.shape) * _product(weight.shape[1:])}
     if node.op_type == "ConvTranspose":
-        return _product(data.shape) * _product(weight.shape[1:])
+        return {1: _product(data.shape) * _product(weight.shape[1:])}
     inner = data.shape[-1] if not node.attr("transA", 0) else data.shape[0]
-    return _product(node.output.shape) * (inner if isinstance(inner, int) else 1)
+    return {1: _product(node.output.shape) * (inner if isinstance(inner, int) else 1)}
 
 
 def _product(shape: Shape | None) -> int:

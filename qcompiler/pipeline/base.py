@@ -23,9 +23,10 @@ class PassContext:
     ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
     how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
-    ``executor`` takes work that can be split, None: here and now.
-    ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts the
-    values that had no type after the last inference.
+    What a running pass puts into ``details`` stands beside it in the report; what into ``resolved`` takes the place
+    of its options in the resolved recipe, so that it decides the same again. ``executor`` takes work that can be
+    split, None: here and now. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
+    the values that had no type after the last inference.
     """
 
     data: Dataset | None = None
@@ -45,6 +46,8 @@ class PassContext:
     watch_fusions: bool = False
     faults: list[str] = field(default_factory=list)
     executor: Executor | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
 
     def permit(self, rule: str, node: Node) -> bool:
         """Asked before every change: False when ``rule`` was rolled back, or when a bisection stops here."""

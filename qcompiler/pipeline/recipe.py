@@ -36,6 +36,16 @@ class Recipe:
     needs_data: bool = False
     gates: Mapping[str, float] = field(default_factory=dict)
 
+    def resolved(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
+        """The recipe with the options that passes, by name and in order, settled while they ran."""
+        left = list(choices)
+        passes = []
+        for item in self.passes:
+            found = next((place for place, (name, _) in enumerate(left) if name == item.name), None)
+            options = {} if found is None else left.pop(found)[1]
+            passes.append(replace(item, **options) if options else item)
+        return replace(self, passes=tuple(passes))
+
     def to_toml(self, header: Mapping[str, Any] | None = None) -> str:
         """The recipe with every option written out; ``header`` adds keys in front (target, seed, data)."""
         document: dict[str, Any] = {"name": self.name, "description": self.description, "needs_data": self.needs_data}

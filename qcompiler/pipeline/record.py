@@ -19,7 +19,7 @@ class PassRecord:
     """What one pass did. ``status`` is applied, no-op, rolled-back or skipped; ``sqnr_db`` is for lossy passes.
 
     ``target_nodes`` is how many nodes the target makes of the model when it loads it, ``fusions`` how many of them it
-    fused itself; None where nobody counted.
+    fused itself; None where nobody counted. ``details`` and ``resolved`` are what the pass told of its choices.
     """
 
     name: str
@@ -38,6 +38,8 @@ class PassRecord:
     target_nodes_after: int | None = None
     fusions_before: int | None = None
     fusions_after: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    resolved: dict[str, Any] = field(default_factory=dict)
 
 
 def run_one(item: Pass, model: Model, context: PassContext, *, check: bool = True) -> PassRecord:
@@ -49,6 +51,7 @@ def run_one(item: Pass, model: Model, context: PassContext, *, check: bool = Tru
     record = PassRecord(item.name, item.options(), nodes_before=model.count_nodes())
     context.trace = Trace(explain=context.trace.explain)
     context.running = item.name
+    context.details, context.resolved = {}, {}
     start = time.perf_counter()
     record.changed = item.run(model, context)
     if record.changed:
@@ -56,6 +59,7 @@ def run_one(item: Pass, model: Model, context: PassContext, *, check: bool = Tru
             verify(model)
         sharpen_types(item, model, context)
     record.seconds = time.perf_counter() - start
+    record.details, record.resolved = context.details, context.resolved
     record.nodes_after = model.count_nodes()
     record.rewrites = context.trace.counts()
     record.trace = context.trace.rewrites

@@ -22,7 +22,8 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     reason) or None, ``undone`` (passes that were rolled back or left out, and why), ``rules`` (those that fired, how
     often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
     ``chosen`` (each form that layers took: how many, their times in the source and now, and which of them leaves fewest
-    decibels by itself), ``layers`` (those that stayed float, and why).
+    decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
+    went whole), ``layers`` (those that stayed float, and why).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -50,12 +51,26 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
             for (name, rule, reason), nodes in sorted(misses.items(), key=lambda entry: -len(entry[1]))
         ],
         "chosen": _chosen(report.get("layers", ())),
+        "pruned": _pruned(report),
         "layers": [
             {"node": item["node"], "op": item["op"], "reason": item["reason"], "advice": _advice(item)}
             for item in report.get("layers", ())
             if item["choice"] == "float"
         ],
     }
+
+
+def _pruned(report: Document) -> list[dict[str, Any]]:
+    """What passes that were not rolled back took out."""
+    found = []
+    for item in report["passes"]:
+        details = item.get("details", {}) if item["status"] == "applied" else {}
+        found += [
+            {"pass": item["name"], **group} for group in details.get("groups", ()) if group["kept"] < group["units"]
+        ]
+        found += [{"pass": item["name"], "name": name, "units": 1, "kept": 0, "removed": "", "nodes": []}
+                  for name in details.get("removed", ())]  # fmt: skip
+    return found
 
 
 def _chosen(layers: Sequence[Document]) -> list[dict[str, Any]]:
@@ -82,8 +97,9 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
 
     ``standing`` maps the names of the compiled model's nodes to their operator types. Keys of the result: ``node``,
     ``op`` (None where it is gone), ``stands``, ``history`` (the rewrites that took or gave it, in order), ``became``
-    (for one that is gone: the nodes that stand for it now), ``near_misses``, and ``layer`` (choice, reason, times,
-    sqnr_db, advice) or None. Raises KeyError, with names that are close, when nobody knows the node.
+    (for one that is gone: the nodes that stand for it now), ``near_misses``, ``layer`` (choice, reason, times,
+    sqnr_db, advice) or None, and ``pruned`` (groups whose weights it holds that lost channels). Raises KeyError, with
+    names that are close, when nobody knows the node.
     """
     history = [item for item in trace["rewrites"] if name in map(_name, (*item["took"], *item["gave"]))]
     misses = [item for item in trace["near_misses"] if _name(item["node"]) == name]
@@ -101,6 +117,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "became": [] if name in standing else _became(trace["rewrites"], name, standing),
         "near_misses": [{key: item[key] for key in ("pass", "rule", "reason", "matched")} for item in misses],
         "layer": layer and {**layer, "advice": _advice(layer)},
+        "pruned": [item for item in _pruned(report) if name in item["nodes"]],
     }
 
 

@@ -66,6 +66,13 @@ SHAPE: dict[Any, Shape] = {
             "target_nodes_after?": COUNT,
             "fusions_before?": COUNT,  # of these, those that it fused itself
             "fusions_after?": COUNT,
+            "details?": {
+                # of channels that went: units by number, and the nodes whose weights were cut
+                "groups?": [{"name": str, "units": int, "kept": int, "removed": str, "nodes": [str]}],
+                # what other amounts would have given; of: macs, parameters or channels
+                "curve?": {"of": str, "points": [{"remaining": float, "sqnr_db": NUMBER, "speedup": float}]},
+                "removed?": [str],  # branches and heads that went
+            },
         }
     ],
     "quality": {

@@ -9,6 +9,7 @@ from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from qcompiler.report import summary
+from qcompiler.report.pruning import CURVE_HEIGHT, CURVE_WIDTH, pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
 from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, seconds, share, short_count, size
 
@@ -22,6 +23,7 @@ SECTIONS = {
     "quality": "Quality",
     "metric": "Metric",
     "passes": "Stage by stage",
+    "pruning": "Pruning",
     "ops": "Ops",
     "layers": "Layers",
     "decision": "Decision log",
@@ -30,7 +32,7 @@ SECTIONS = {
     "environment": "Environment and provenance",
     "reproduce": "How to reproduce",
 }
-"""Titles by id, in order. Layers, decision and ranges are left out where the report has none."""
+"""Titles by id, in order. Pruning, layers, decision and ranges are left out where the report has none."""
 
 MOST_ROWS = 1000
 """Rows of one table; what is beyond is only in report.json."""
@@ -46,7 +48,10 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
     """The variables of the template, from a plain and valid report."""
     layers, ranges = report.get("layers") or [], report.get("ranges") or []
     decision, fused = report.get("decision"), report.get("fused")
-    absent = {"layers": not layers and not fused, "decision": not decision, "ranges": not ranges}
+    pruning = pruning_view(report["passes"])
+    absent = {
+        "pruning": not pruning, "layers": not layers and not fused, "decision": not decision, "ranges": not ranges
+    }  # fmt: skip
     first, *others = summary.verdict(report)
     return {
         "r": report,
@@ -60,6 +65,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "tiles": _tiles(report),
         "rows": _rows(report),
         "stages": _stages(report["passes"]),
+        "pruning": pruning,
         "ops": _ops(report["source"].get("ops"), report["compiled"]["ops"]),
         "layers": layers,
         "slowest": _slowest(layers),
@@ -70,6 +76,8 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "all_ranges": len(ranges),
         "environment": _environment(report),
         "commands": _commands(report),
+        "CURVE_WIDTH": CURVE_WIDTH,
+        "CURVE_HEIGHT": CURVE_HEIGHT,
         "MOST_ROWS": MOST_ROWS,
         "QUIET": QUIET,
     }

@@ -58,6 +58,21 @@ RICH: dict[str, Any] = {
             "sqnr_db": None,
             "status": "applied",
             "reason": "",
+            "details": {
+                "groups": [
+                    {"name": "stem", "units": 64, "kept": 48, "removed": "0-14 63", "nodes": ["stem", "block/1"]},
+                    {"name": "block/1#2", "units": 37, "kept": 37, "removed": "", "nodes": ["block/1"]},
+                ],
+                "removed": ["head 3 of attention"],
+                "curve": {
+                    "of": "macs",
+                    "points": [
+                        {"remaining": 0.9, "sqnr_db": 17.25, "speedup": 1.052},
+                        {"remaining": 0.5, "sqnr_db": 4.125, "speedup": 1.871},
+                        {"remaining": 0.25, "sqnr_db": None, "speedup": 2.914},
+                    ],
+                },
+            },
         },
         {
             "name": "fuse-conv",

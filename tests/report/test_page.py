@@ -62,6 +62,9 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "source_ms": units.milliseconds,
     "compiled_ms": units.milliseconds,
     "speedup": units.ratio,
+    "units": units.count,
+    "kept": units.count,
+    "remaining": units.share,
     "latency.threads": lambda value: f"{value} threads",
     "runs": lambda value: f"{value} runs",
     "batch": lambda value: f"batch {value}",
@@ -120,7 +123,7 @@ def test_the_tags_balance_and_every_section_is_there(rich: dict[str, Any]) -> No
 def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dict[str, Any]) -> None:
     page = Page(render_html(minimal))
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == [one for one in SECTIONS if one not in ("layers", "decision", "ranges")]
+    assert sections == [one for one in SECTIONS if one not in ("pruning", "layers", "decision", "ranges")]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):
         assert text in page.text

@@ -12,8 +12,9 @@ from qcompiler.data import open_dataset
 from qcompiler.errors import UsageError
 from qcompiler.ir import Model, verify
 from qcompiler.onnx_io import open_session, to_proto
-from qcompiler.passes.prune import PruneBlocks
-from qcompiler.passes.prune.blocks import residual_branches
+from qcompiler.ops import macs
+from qcompiler.passes.prune import PruneBlocks, channel_groups
+from qcompiler.passes.prune.blocks import has_heads, residual_branches
 from qcompiler.pipeline import PassContext
 from tests.lower.models import model_of
 from tests.passes.prune.shapes import SHAPES, with_constants
@@ -60,7 +61,7 @@ def test_the_branch_that_does_least_goes_first(weak: str, gone: str) -> None:
 def test_all_go_where_so_much_is_asked_for_and_the_user_is_told() -> None:
     model, told = three(), context(three())
     assert PruneBlocks(macs=0.05).run(model, told) == 3
-    assert any("there are no more branches" in text for text in told.warnings)
+    assert any("nothing more to take" in text for text in told.warnings)
     assert [node.op_type for node in model.graph] == ["MatMul", "Relu", "MatMul"]
 
 
@@ -70,7 +71,7 @@ def test_nothing_goes_where_nothing_may() -> None:
     assert PruneBlocks(macs=1.0).run(model, context(model)) == 0
     assert PruneBlocks(macs=0.5, exclude=".*").run(model, context(model)) == 0
     assert to_proto(model).SerializeToString() == before
-    with pytest.raises(UsageError, match="judges branches on data"):
+    with pytest.raises(UsageError, match="judges pieces on data"):
         PruneBlocks().run(model, PassContext())
     with pytest.raises(ValueError):
         PruneBlocks(macs=0.0)
@@ -89,3 +90,38 @@ NONE: dict[str, Any] = {
 def test_no_branch_is_seen_where_there_is_none(name: str) -> None:
     model = model_of(f"g (float[4,16] x) => (float[4,16] y) {{ {NONE[name]} }}", w=(16, 16), v=(16, 16), u=(16, 16))
     assert residual_branches(model) == []
+
+
+def test_the_head_that_does_least_goes_first() -> None:
+    model = SHAPES["vit"]()
+    before = sum(macs(node) for node in model.graph)
+    weak = next(value for value in model.graph.constants if value.name == "wo")
+    assert weak.constant is not None
+    array = weak.constant.numpy().copy()
+    array[8:16] *= 1e-4  # what the second of four heads gives is next to nothing
+    model = with_constants(model, wo=array)
+    source = open_session(model)
+    rows = np.random.default_rng(1).standard_normal((12, 1, 3, 16, 16)).astype(np.float32)
+    told = PassContext(data=open_dataset({"x": rows}, input_specs(model)))
+    assert PruneBlocks(macs=0.95, kinds=("heads",)).run(model, told) == 1
+    (name,) = told.details["removed"]
+    assert name.startswith("head 1 of ")
+    verify(model)
+    assert sum(macs(node) for node in model.graph) < before
+    ours, theirs = open_session(model).run({"x": rows[0]})["y"], source.run({"x": rows[0]})["y"]
+    assert np.abs(ours - theirs).max() < 1e-2 * np.abs(theirs).max()
+
+
+def test_one_head_stays() -> None:
+    model = SHAPES["vit"]()
+    rows = np.random.default_rng(1).standard_normal((4, 1, 3, 16, 16)).astype(np.float32)
+    told = PassContext(data=open_dataset({"x": rows}, input_specs(model)))
+    assert PruneBlocks(macs=0.01, kinds=("heads",)).run(model, told) == 3
+    verify(model)
+    open_session(model).run({"x": rows[0]})
+
+
+def test_inner_units_are_no_heads() -> None:
+    groups = channel_groups(SHAPES["vit"]()).groups
+    assert [group.size for group in groups if has_heads(group)] == [4]
+    assert not any(has_heads(group) for name in ("resnet", "lstm") for group in channel_groups(SHAPES[name]()).groups)

@@ -312,7 +312,7 @@ def context_for(model: Model, count: int = 32) -> PassContext:
 
 
 @pytest.mark.parametrize("name", ["resnet", "mobilenet", "vit", "lstm"])
-@pytest.mark.parametrize("criterion", ["reconstruction", "energy", "l2", "l1", "random"])
+@pytest.mark.parametrize("criterion", ["reconstruction", "energy", "batch-norm", "l2", "l1", "random"])
 def test_the_pass_keeps_what_it_is_told_to_keep(name: str, criterion: str) -> None:
     model = SHAPES[name]()
     before, outputs = parameters(model), open_session(model).outputs
@@ -360,7 +360,8 @@ def test_without_data_magnitude_takes_the_place_and_the_user_is_told() -> None:
 
 
 @pytest.mark.parametrize("options", [{"ratio": 0.0}, {"macs": 1.5}, {"criterion": "best"}, {"spread": "even"},
-                                     {"most": 1.0}, {"multiple": 0}])  # fmt: skip
+                                     {"most": 1.0}, {"multiple": -1}, {"caps": ("a",)}, {"caps": ("(=0.5",)},
+                                         {"caps": ("a=1",)}, {"curve": (0.0,)}])  # fmt: skip
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
         PruneChannels(**options)

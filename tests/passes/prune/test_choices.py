@@ -1,0 +1,170 @@
+"""Where channels go: caps, multiples, scales of batch normalization, named units, and what the report tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qcompiler.errors import UsageError
+from qcompiler.ir import Model, clone_model
+from qcompiler.lower import OrtCpu
+from qcompiler.onnx_io import to_proto
+from qcompiler.ops import macs
+from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
+from qcompiler.passes.prune import PruneChannels, channel_groups
+from qcompiler.passes.prune.selection import parsed, ranges, written
+from qcompiler.pipeline import PassContext
+from qcompiler.pipeline.record import run_one
+from tests.lower.models import model_of
+from tests.passes.prune.shapes import SHAPES, with_constants
+from tests.passes.prune.test_exactness import context_for
+
+
+def kept(model: Model, item: PruneChannels, context: PassContext | None = None) -> dict[str, int]:
+    """How many units of each group stay."""
+    context = context or PassContext()
+    copy = clone_model(model)
+    item.run(copy, context)
+    return {group["name"]: group["kept"] for group in context.details["groups"]}
+
+
+def test_a_cap_holds_for_the_groups_that_it_names() -> None:
+    model = SHAPES["resnet"]()
+    sizes = {group.name: group.size for group in channel_groups(model).groups}
+    first = next(iter(sizes))
+    free = kept(model, PruneChannels(ratio=0.4, criterion="l2", multiple=1))
+    capped = kept(model, PruneChannels(ratio=0.4, criterion="l2", multiple=1, caps=(f"^{first}$=0.125",)))
+    assert free[first] < 0.8 * sizes[first]
+    assert capped[first] == sizes[first] - sizes[first] // 8
+    assert sum(capped.values()) < sum(free.values()) + 4  # the others give more
+
+
+def test_the_cap_grows_with_the_amount_and_gives_way_where_it_has_to() -> None:
+    model = SHAPES["mobilenet"]()
+    sizes = {group.name: group.size for group in channel_groups(model).groups}
+    little = kept(model, PruneChannels(ratio=0.9, criterion="l2", multiple=1))
+    assert all(little[name] >= 0.75 * size for name, size in sizes.items())
+    much = kept(model, PruneChannels(ratio=0.25, criterion="l2", multiple=1))
+    assert sum(much.values()) <= 0.27 * sum(sizes.values()) + 1
+
+
+class Fast(OrtCpu):
+    """A target with what it is fast with written down."""
+
+    def fast_multiples(self, threads: int) -> dict[str, int]:
+        return {"Conv": 8, "MatMul": 16}
+
+
+def test_widths_are_multiples_of_what_the_target_is_fast_with() -> None:
+    text = """g (float[n,32] x) => (float[n,8] y) {
+        a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"""
+    model = model_of(text, w=(32, 64), v=(64, 8))
+    found = kept(model, PruneChannels(ratio=0.7, criterion="l2"), PassContext(target=Fast()))
+    assert list(found.values()) == [32 if found["a"] == 32 else 48]
+    model = SHAPES["resnet"]()
+    found = kept(model, PruneChannels(ratio=0.6, criterion="l2"), PassContext(target=Fast()))
+    sizes = {group.name: group.size for group in channel_groups(model).groups}
+    assert all(width % 8 == 0 or sizes[name] < 16 for name, width in found.items())
+    assert any(width < sizes[name] for name, width in found.items())
+
+
+def test_heads_are_as_wide_as_many_units() -> None:
+    """A multiple of 16 indices is one of two heads of eight."""
+    found = kept(SHAPES["vit"](), PruneChannels(ratio=0.3, criterion="l2", multiple=16))
+    heads = next(width for name, width in found.items() if width <= 4)
+    assert heads in (2, 4)
+
+
+def test_scales_of_batch_normalization_rank_channels_before_they_are_folded() -> None:
+    model = with_constants(SHAPES["resnet"](), s0=np.arange(1, 17, dtype=np.float32))
+    context = PassContext()
+    PruneChannels(ratio=0.8, criterion="batch-norm", multiple=1).run(model, context)
+    stem = context.details["groups"][0]
+    assert stem["units"] == 16
+    assert stem["removed"].startswith("0")  # the least scale first
+    assert "-" in stem["removed"]
+    assert any("the others are ranked by l2" in text for text in context.warnings)
+
+
+def test_folded_scales_are_told() -> None:
+    model, context = SHAPES["resnet"](), PassContext()
+    FuseConvBatchNorm().run(model, PassContext())
+    PruneChannels(ratio=0.8, criterion="batch-norm", multiple=1).run(model, context)
+    assert any("in 0 of 6 groups" in text and "fuse-conv-batch-norm" in text for text in context.warnings)
+
+
+def test_named_units_go_again() -> None:
+    """What a run settles makes the same model, whatever else is asked for and without ranking."""
+    first, second = SHAPES["resnet"](), SHAPES["resnet"]()
+    chosen = run_one(PruneChannels(macs=0.6, multiple=1), first, context_for(first)).resolved
+    again = run_one(PruneChannels(ratio=0.1, criterion="random", **chosen), second, context_for(second))
+    assert again.resolved == chosen
+    assert to_proto(first).SerializeToString() == to_proto(second).SerializeToString()
+
+
+@pytest.mark.parametrize(("units", "text"), [([], ""), ([3], "3"), ([5, 0, 1, 2], "0-2 5"), ([1, 2], "1-2")])
+def test_numbers_as_ranges(units: list[int], text: str) -> None:
+    assert ranges(units) == text
+    (group,) = channel_groups(model_of("g (float[4,8] x) => (float[4,3] y) { a = MatMul(x, w) y = MatMul(a, u) }",
+                                       w=(8, 8), u=(8, 3))).groups  # fmt: skip
+    assert parsed(written({group: units}), [group]) == ({group: sorted(units)} if units else {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("b=0", "no group 'b'"),
+        ("a=8", "the last is 7"),
+        ("a=0-7", "nothing of group 'a'"),
+        ("a=x", "no number or range"),
+        ("a", "no group ''"),
+    ],
+)
+def test_units_that_are_not_there(entry: str, why: str) -> None:
+    model = model_of("g (float[4,8] x) => (float[4,3] y) { a = MatMul(x, w) y = MatMul(a, u) }", w=(8, 8), u=(8, 3))
+    before = to_proto(model).SerializeToString()
+    with pytest.raises(UsageError, match=why):
+        PruneChannels(removed=(entry,)).run(model, PassContext())
+    assert to_proto(model).SerializeToString() == before
+
+
+def test_groups_of_one_layer_have_names_of_their_own() -> None:
+    for make in SHAPES.values():
+        names = [group.name for group in channel_groups(make()).groups]
+        assert len(names) == len(set(names))
+
+
+def test_the_curve_tells_error_and_time_of_other_amounts() -> None:
+    model = SHAPES["resnet"]()
+    context = context_for(model, 24)
+    PruneChannels(macs=0.8, multiple=1, curve=(0.9, 0.5)).run(model, context)
+    curve = context.details["curve"]
+    assert curve["of"] == "macs"
+    little, much = curve["points"]
+    assert (little["remaining"], much["remaining"]) == (0.9, 0.5)
+    assert little["sqnr_db"] > much["sqnr_db"]
+    assert little["speedup"] > 0
+
+
+def test_products_of_recurrent_layers_count() -> None:
+    model = SHAPES["lstm"]()
+    costs = {node.op_type: macs(node) for node in model.graph}
+    recurrent = next(node for node in model.graph if node.is_op("LSTM"))
+    data, weight, state = (value.shape for value in recurrent.inputs[:3] if value is not None)
+    assert data is not None
+    assert weight is not None
+    assert state is not None
+    steps = int(np.prod([size for size in data[:-1] if isinstance(size, int)]))
+    assert costs["LSTM"] == steps * int(np.prod(weight) + np.prod(state))  # type: ignore[arg-type]
+    before = sum(costs.values())
+    PruneChannels(macs=0.6, criterion="l2", multiple=1).run(model, PassContext())
+    assert sum(macs(node) for node in model.graph) < 0.65 * before
+
+
+def test_excluded_groups_stay_whole() -> None:
+    model: Any = SHAPES["vit"]()
+    heads = next(group.name for group in channel_groups(model).groups if group.size == 4)
+    found = kept(model, PruneChannels(ratio=0.5, criterion="l2", multiple=1, exclude=f"^{heads}$"))
+    assert found[heads] == 4
