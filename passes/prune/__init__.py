@@ -2,7 +2,7 @@
 
 from qcompiler.passes.prune.blocks import PruneBlocks
 from qcompiler.passes.prune.channels import PruneChannels
-from qcompiler.passes.prune.curve import Point, judged
+from qcompiler.passes.prune.curve import Point, apart, judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
 from qcompiler.passes.prune.taking import take_out, without
@@ -19,6 +19,7 @@ __all__ = [
     "PruneBlocks",
     "PruneChannels",
     "PruneWeights",
+    "apart",
     "channel_groups",
     "judged",
     "masked",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qcompiler.ir import Model, Value
 from qcompiler.ops import weight_macs
@@ -60,6 +61,13 @@ class Costs:
             self.of_group.setdefault(group, []).append(len(self.weights))
         self.weights.append((cost, cut))
 
+    def beside(self, group: ChannelGroup) -> set[ChannelGroup]:
+        """The groups that lie in a weight with ``group``, itself included."""
+        found = {group}
+        for index in self.of_group.get(group, []):
+            found |= {other for _, parts in self.weights[index][1] for other, _ in parts}
+        return found
+
     def part(self, index: int, kept: Kept) -> float:
         """The cost of one weight."""
         cost, cut = self.weights[index]
@@ -90,29 +98,43 @@ def allotted(
     """
     kept: Kept = {group: group.size for group in costs.groups}
     goal, now = share * costs.total(kept), costs.total(kept)
-    able = [group for group in costs.groups if group in rankings]  # in order: of equal prices the first is taken
-    while now > goal and able:
-        best, best_price, best_saved = None, float("inf"), 0.0
-        for group in list(able):
-            width = _narrower(group, kept[group], bounds[group].multiple)
-            if width < bounds[group].least:
-                able.remove(group)
-                continue
-            indices = costs.of_group.get(group, [])
-            before = sum(costs.part(index, kept) for index in indices)
-            old, kept[group] = kept[group], width
-            saved = before - sum(costs.part(index, kept) for index in indices)
-            kept[group] = old
-            error = rankings[group].error
-            added = float(error[group.size - width] - error[group.size - old])
-            price = max(added, 1e-15) / max(saved, 1e-9)
-            if price < best_price:
-                best, best_price, best_saved = group, price, saved
-        if best is None:
+    # In order: of equal prices the first is taken. A price stays until a group goes that shares a weight with it.
+    steps = {
+        group: _step(costs, rankings[group], group, kept, bounds[group]) for group in costs.groups if group in rankings
+    }
+    while now > goal:
+        able = [(step.price, place, group) for place, (group, step) in enumerate(steps.items()) if step is not None]
+        if not able:
             break
-        kept[best] = _narrower(best, kept[best], bounds[best].multiple)
-        now -= best_saved
+        _, _, best = min(able, key=lambda entry: entry[:2])
+        step = steps[best]
+        assert step is not None
+        kept[best], now = step.width, now - step.saved
+        for group in costs.beside(best):
+            if group in steps:
+                steps[group] = _step(costs, rankings[group], group, kept, bounds[group])
     return kept
+
+
+class _Step(NamedTuple):
+    """The next narrower width of a group: the error that it adds for the cost that it saves."""
+
+    price: float
+    width: int
+    saved: float
+
+
+def _step(costs: Costs, ranking: Ranking, group: ChannelGroup, kept: Kept, bounds: Bounds) -> _Step | None:
+    old, width = kept[group], _narrower(group, kept[group], bounds.multiple)
+    if width < bounds.least:
+        return None
+    indices = costs.of_group.get(group, [])
+    before = sum(costs.part(index, kept) for index in indices)
+    kept[group] = width
+    saved = before - sum(costs.part(index, kept) for index in indices)
+    kept[group] = old
+    added = float(ranking.error[group.size - width] - ranking.error[group.size - old])
+    return _Step(max(added, 1e-15) / max(saved, 1e-9), width, saved)
 
 
 def evenly(costs: Costs, share: float, bounds: Mapping[ChannelGroup, Bounds]) -> Kept:
@@ -136,7 +158,7 @@ def evenly(costs: Costs, share: float, bounds: Mapping[ChannelGroup, Bounds]) ->
 def _rounded(wanted: float, size: int, bounds: Bounds) -> int:
     width = max(round(wanted), bounds.least)
     if bounds.multiple > 1 and size >= 2 * bounds.multiple:
-        width = max(bounds.multiple, round(width / bounds.multiple) * bounds.multiple)
+        width = max(-(-bounds.least // bounds.multiple), round(width / bounds.multiple)) * bounds.multiple
     return min(size, width)
 
 

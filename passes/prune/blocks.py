@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from qcompiler.data import Sample
@@ -44,12 +45,15 @@ class PruneBlocks(Pass):
     by the error it leaves relative to the outputs for the products it saves; they go in this order (ShortGPT: Men et
     al., 2024, judges by the branch's own input and output instead; heads: Michel et al., 2019). ``exclude`` is a
     regular expression on the names of the Adds, and of groups of heads as ``inspect --groups`` prints them.
+    ``removed`` names the pieces themselves, as the report does, whatever the other options would choose: a resolved
+    recipe does.
     Time: a copy, a loading and 16 runs of the model for each piece, since only so its effect at the outputs is seen.
     """
 
     macs: float = 0.8
     kinds: tuple[str, ...] = KINDS
     exclude: str = ""
+    removed: tuple[str, ...] | None = None
 
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
@@ -64,6 +68,8 @@ class PruneBlocks(Pass):
         """How many pieces went. Raises UsageError without data, and for an expression that is none."""
         pieces = self._pieces(model)
         whole = _cost(model)
+        if self.removed is not None:
+            return self._take(model, _named(pieces, self.removed), context)
         if self.macs >= 1.0 or not pieces or not whole:
             return 0
         if context.data is None:
@@ -90,19 +96,23 @@ class PruneBlocks(Pass):
             if cost < left:  # it may stand in a branch that goes
                 gone.append(piece)
                 left = cost
-        _take_out(model, gone)
-        context.details["removed"] = [piece.name for piece in gone]
         if left / whole > self.macs + 0.02:
             context.warn(
                 f"{self.name}: {left / whole:.2f} of the macs remain, not {self.macs:g}: there is nothing more to take"
             )
+        return self._take(model, gone, context)
+
+    def _take(self, model: Model, gone: Sequence[Piece], context: PassContext) -> int:
+        context.details["removed"] = [piece.name for piece in gone]
+        context.resolved["removed"] = tuple(piece.name for piece in gone)
+        _take_out(model, gone)
         return len(gone)
 
     def _pieces(self, model: Model) -> list[Piece]:
         pattern = self.expression("exclude")
         found = []
         if "branches" in self.kinds:
-            found += [Piece(f"the branch into {add.name}", branch=(add, place))
+            found += [Piece(f"the branch into {add.name or add.output.name}", branch=(add, place))
                       for add, place in residual_branches(model)
                       if pattern is None or not pattern.search(add.name)]  # fmt: skip
         if "heads" in self.kinds:
@@ -113,17 +123,40 @@ class PruneBlocks(Pass):
         return found
 
 
+def _named(pieces: Sequence[Piece], names: Sequence[str]) -> list[Piece]:
+    """The pieces called ``names``. Raises UsageError for one that is not there, or that is the last head of a group."""
+    known = {piece.name: piece for piece in pieces}
+    found: list[Piece] = []
+    for name in dict.fromkeys(names):
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else "the report of an earlier compile names some"
+            raise UsageError(f"the model has no piece '{name}' that could go", hint=hint)
+        piece = known[name]
+        if piece.head is not None and not _one_stays(found, piece.head[0]):
+            raise UsageError(f"'{name}' is the last head of its group", hint="leave one head at least")
+        found.append(piece)
+    return found
+
+
 def has_heads(group: ChannelGroup) -> bool:
-    """True when the units of ``group`` are heads: attention runs over them one by one."""
+    """True when the units of ``group`` are heads: attention runs over them one by one.
+
+    In pieces that is a product of two computed values and a Softmax, both in front of the axes that they work on.
+    """
+    seen = set()
     for value, axis in group.places:
         for user in value.users():
             if user.is_op("Attention"):
                 return True
+            if value.rank is None or axis >= value.rank - 2:
+                continue
             weight = user.input(1)
-            inner = user.is_op("MatMul") and weight is not None and weight.constant is None
-            if inner and value.rank is not None and axis < value.rank - 2:
-                return True
-    return False
+            if user.is_op("Softmax"):
+                seen.add("softmax")
+            elif user.is_op("MatMul") and weight is not None and weight.constant is None:
+                seen.add("product")
+    return len(seen) == 2
 
 
 def _one_stays(gone: Sequence[Piece], group: ChannelGroup) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from qcompiler.ir import Model
 from qcompiler.onnx_io import open_session
 from qcompiler.passes.prune.amounts import Bounds, Costs, Kept, allotted, evenly
 from qcompiler.passes.prune.consumers import consumers_of
-from qcompiler.passes.prune.curve import judged
+from qcompiler.passes.prune.curve import apart, judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.importance import CRITERIA, Ranking, has_scales, ranked
 from qcompiler.passes.prune.selection import parsed, ranges, written
@@ -27,7 +27,6 @@ from qcompiler.runtime import interleaved
 
 __all__ = ["PruneChannels"]
 
-_SAMPLES = 32  # that refit for a point of the curve, and as many that judge it
 _MOST, _LEAST = 0.8, 0.25  # parts of a group that may go
 _NEAR = 0.02  # of the cost, by which what remains may be off
 _HALVINGS = 6  # of the interval of shares in which the wanted time is looked for
@@ -50,8 +49,8 @@ class PruneChannels(Pass):
     ``multiple`` in groups of at least twice as many units, 0: of what the target is fast with, measured once.
     ``exclude`` is a regular expression on the names of groups, as ``inspect --groups`` prints them.
 
-    ``removed`` names the units themselves (``GROUP=0-3 7``), whatever the other options would choose: a resolved
-    recipe does. ``curve`` are other amounts for which the report tells error and time.
+    ``removed`` names the units themselves (``GROUP=0-3 7``; an empty list: none), whatever the other options would
+    choose: a resolved recipe does. ``curve`` are other amounts for which the report tells error and time.
     """
 
     ratio: float = 1.0
@@ -65,7 +64,7 @@ class PruneChannels(Pass):
     caps: tuple[str, ...] = ()
     multiple: int = 0
     exclude: str = ""
-    removed: tuple[str, ...] = ()
+    removed: tuple[str, ...] | None = None
     curve: tuple[float, ...] = ()
 
     lossless: ClassVar[bool] = False
@@ -90,7 +89,7 @@ class PruneChannels(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         """How many units went. Raises UsageError for an expression that is none, CalibrationError."""
         channels = channel_groups(model)
-        if self.removed:
+        if self.removed is not None:
             return self._take(model, channels, parsed(self.removed, channels.groups), context)
         kind, share = next(
             ((name, part) for name, part in (("macs", min(self.macs, self.latency)), ("parameters", self.parameters))
@@ -99,6 +98,7 @@ class PruneChannels(Pass):
         )  # fmt: skip
         groups = self._allowed(channels)
         if share >= 1.0 or not groups:
+            context.resolved["removed"] = ()
             return 0
         costs = Costs(model, groups, kind)
         whole = costs.total({group: group.size for group in groups})
@@ -111,11 +111,11 @@ class PruneChannels(Pass):
             share = self._share_of_time(model, costs, rankings, multiples, context)
         kept = self._kept(costs, rankings, share, multiples)
         reached = costs.total(kept) / whole
-        if reached > share + _NEAR:
+        if reached > share + _NEAR and share < 1.0:
             context.warn(f"prune-channels: {reached:.2f} of the {kind} remain, not {share:g}: no more can go")
         if self.curve and context.data is not None:
-            others = {part: _gone(rankings, self._kept(costs, rankings, part, multiples)) for part in self.curve}
-            context.details["curve"] = {"of": kind, "points": self._points(model, others, context.data, context)}
+            points = self._curve(model, costs, rankings, multiples, context.data, context)
+            context.details["curve"] = {"of": kind, "points": points}
         return self._take(model, channels, _gone(rankings, kept), context)
 
     def rankings(
@@ -167,7 +167,8 @@ class PruneChannels(Pass):
             sizes = [indices.size for (value, _), indices in zip(group.places, group.units[0], strict=True)
                      if value.constant is not None]  # fmt: skip
             each = min(sizes, default=1)
-            found[group] = max(1, (self.multiple or fast.get(_kind(group), 1)) // each)
+            multiple = self.multiple or fast.get(_kind(group), 1)
+            found[group] = multiple // math.gcd(multiple, each)
         return found
 
     def _kept(self, costs: Costs, rankings: Rankings, share: float, multiples: Mapping[ChannelGroup, int]) -> Kept:
@@ -194,19 +195,29 @@ class PruneChannels(Pass):
         counts = {group: min(group.size - 1, max(1, round(part * group.size))) for group in found}
         return {group: ranking.order[: counts[group]] for group, ranking in found.items()}
 
-    def _points(
+    def _curve(
         self,
         model: Model,
-        others: Mapping[float, Mapping[ChannelGroup, list[int]]],
+        costs: Costs,
+        rankings: Rankings,
+        multiples: Mapping[ChannelGroup, int],
         data: Dataset,
         context: PassContext,
     ) -> list[dict[str, float | None]]:
-        """Error and time by amount: refitted on few samples, judged on those between them."""
-        step = max(1, len(data) // _SAMPLES)
-        refitting = data.subset(range(0, len(data), step))
-        judging = data.subset(range(min(step // 2, len(data) - 1), len(data), step))
-        points = judged(model, others, refitting, judging, threads=context.threads, progress=context.progress)
-        return [{"remaining": part, **asdict(point)} for part, point in zip(others, points, strict=True)]
+        """Error and time by what remains, for the amounts of ``curve``."""
+        whole = costs.total({group: group.size for group in costs.groups})
+        found: dict[tuple[int, ...], float] = {}
+        chosen = {}
+        for part in sorted(self.curve, reverse=True):
+            kept = self._kept(costs, rankings, part, multiples)
+            widths = tuple(kept.values())
+            if widths not in found:  # two amounts may come to the same widths
+                found[widths] = costs.total(kept) / whole
+                chosen[widths] = _gone(rankings, kept)
+        refitting, judging = apart(data)
+        points = judged(model, chosen, refitting, judging, threads=context.threads, progress=context.progress)
+        return [{"remaining": found[widths], "sqnr_db": point.sqnr_db, "speedup": point.speedup}
+                for widths, point in zip(chosen, points, strict=True)]  # fmt: skip
 
     def _share_of_time(
         self,
@@ -233,14 +244,16 @@ class PruneChannels(Pass):
             else:
                 high = share
         if not low:
-            context.warn(f"{self.name}: no width takes {self.latency:g} of the time")
-        return max(low, 1e-6)
+            context.warn(
+                f"{self.name}: no width that is allowed takes {self.latency:g} of the time, so none was changed"
+            )
+        return low or 1.0
 
     def _take(
         self, model: Model, channels: Channels, chosen: Mapping[ChannelGroup, list[int]], context: PassContext
     ) -> int:
         context.details["groups"] = [_told(group, chosen.get(group, [])) for group in channels.groups]
-        context.resolved["removed"] = written(chosen)
+        context.resolved |= {"removed": written(chosen), "curve": ()}
         samples = context.data if self.refit else None
         take_out(model, chosen, samples, threads=context.threads, progress=context.progress)
         return sum(len(units) for units in chosen.values())

@@ -116,6 +116,7 @@ class _Closure:
         self.total = 0
         self.waiting: list[Place] = []
         self.frozen: dict[Place, str] = {}
+        self.reasons: dict[int, str] = {}  # by closure
         self.pairs: list[tuple[Indices, Indices]] = []
         self.tied: set[int] = set()
         self.roots: Indices = np.zeros(0, np.int64)
@@ -182,8 +183,10 @@ class _Closure:
         """The closures that nothing keeps whole, each as indices by place."""
         self.roots = _roots(self.total, self.pairs)
         alive = np.ones(self.total, bool)
-        for place in self.frozen:
+        for place, reason in self.frozen.items():
             alive[self._roots_of(place)] = False
+            for root in np.unique(self._roots_of(place)).tolist():
+                self.reasons.setdefault(root, reason)
         found: dict[int, dict[Place, Indices]] = defaultdict(dict)
         for place in self.base:
             roots = self._roots_of(place)
@@ -201,12 +204,9 @@ class _Closure:
         return self.roots[start : start + _size(place)]
 
     def reason(self, place: Place) -> str:
-        """Why nothing of ``place`` can go."""
-        mine = set(self._roots_of(place).tolist())
-        for other, reason in self.frozen.items():
-            if mine & set(self._roots_of(other).tolist()):
-                return reason
-        return self.frozen.get(place, "all of its channels hang together")
+        """Why nothing of ``place`` can go; after :meth:`components`."""
+        found = (self.reasons[root] for root in self._roots_of(place).tolist() if root in self.reasons)
+        return next(found, None) or self.frozen.get(place, "all of its channels hang together")
 
 
 def _beyond(index: Indices, place: Place) -> bool:

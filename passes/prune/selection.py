@@ -36,13 +36,17 @@ def parsed(entries: Sequence[str], groups: Sequence[ChannelGroup]) -> dict[Chann
             near = get_close_matches(name, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else "`qcompiler inspect MODEL --groups` lists them"
             raise UsageError(f"'{entry}': the model has no group '{name}'", hint=hint)
-        group, units = known[name], set[int]()
+        group = known[name]
+        units = set(found.get(group, ()))
         for part in text.split():
             first, _, last = part.partition("-")
             try:
-                units.update(range(int(first), int(last or first) + 1))
+                run = range(int(first), int(last or first) + 1)
             except ValueError:
-                raise UsageError(f"'{entry}': '{part}' is no number or range", hint=f"write {name}=0-3 7") from None
+                run = range(0)
+            if not run:
+                raise UsageError(f"'{entry}': '{part}' is no number or range", hint=f"write {name}=0-3 7")
+            units.update(run)
         if units and max(units) >= group.size:
             raise UsageError(f"'{entry}': group '{name}' has {group.size} units, the last is {group.size - 1}")
         if len(units) == group.size:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-__all__ = ["emit_json", "progress_line", "result", "some", "table", "warn"]
+__all__ = ["emit_json", "progress_line", "result", "some", "table", "told_size", "warn"]
 
 
 def result(text: str = "") -> None:
@@ -26,6 +26,13 @@ def warn(text: str) -> None:
 def some(names: Sequence[str], most: int = 3) -> str:
     """The first of ``names``, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def told_size(count: int) -> str:
+    """Bytes as people say them."""
+    from qcompiler.report.units import size
+
+    return size(count)
 
 
 def emit_json(document: Any) -> None:

@@ -26,7 +26,7 @@ def inspect(model: Path, target: str, with_groups: bool, dot: Path | None, as_js
         from qcompiler.errors import UsageError
 
         raise UsageError("--dot draws groups of channels", hint="add --groups")
-    found: dict[str, Any] = describe(model, target) if not with_groups else {"channels": prunable(model, dot)}
+    found: dict[str, Any] = describe(model, target) if not with_groups else {"channels": prunable(model, target, dot)}
     if as_json:
         emit_json(found)
         return
@@ -51,14 +51,14 @@ def inspect(model: Path, target: str, with_groups: bool, dot: Path | None, as_js
         result(f"  {node} stays float: {reason}")
 
 
-def prunable(path: Path, dot: Path | None = None) -> dict[str, Any]:
+def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str, Any]:
     """Channel groups of the model after the lossless recipe, and the layers that are kept whole, with reasons.
 
     With ``dot`` they are drawn into that file. Raises ImportFailure and OutputError.
     """
     from qcompiler.cli.drawing import drawn
     from qcompiler.cli.models import model_file
-    from qcompiler.compiler import find_recipe
+    from qcompiler.compiler import find_recipe, find_target, name_all
     from qcompiler.errors import OutputError
     from qcompiler.onnx_io import infer_types, load, upgrade_opset
     from qcompiler.passes.prune import channel_groups
@@ -67,7 +67,8 @@ def prunable(path: Path, dot: Path | None = None) -> dict[str, Any]:
     model = load(model_file(path))
     upgrade_opset(model)
     infer_types(model)
-    model, _ = Pipeline(find_recipe("lossless").passes).run(model, PassContext())
+    name_all(model)  # names as compile has them
+    model, _ = Pipeline(find_recipe("lossless").passes).run(model, PassContext(target=find_target(target_name)))
     infer_types(model)
     found = channel_groups(model)
     if dot is not None:

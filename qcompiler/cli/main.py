@@ -14,7 +14,10 @@ from qcompiler.errors import QCompilerError
 
 __all__ = ["main"]
 
-_COMMANDS = ("compile", "inspect", "explain", "diff", "bench", "sensitivity", "run", "passes", "targets", "recipes")
+_COMMANDS = (
+    "compile", "inspect", "explain", "diff", "bench", "sensitivity", "run", "pack", "unpack",
+    "passes", "targets", "recipes",
+)  # fmt: skip
 _INTERRUPTED = 130  # what shells report for Ctrl-C
 
 

@@ -78,7 +78,7 @@ def _tell_pruned(found: list[PruningSensitivity], as_json: bool) -> None:
         return
     rows = [
         (item.group, str(item.units), str(item.removed), "" if item.sqnr_db is None else f"{item.sqnr_db:.1f}",
-         f"{item.macs:.3f}", some(item.weights))
+         f"{item.macs:.3f}", some(item.weights), item.reason)
         for item in found
     ]  # fmt: skip
-    table(rows, ("group", "units", "removed", "alone dB", "MACs left", "weights that are cut"))
+    table(rows, ("group", "units", "removed", "alone dB", "MACs left", "weights that are cut", "why not"))

@@ -2,7 +2,7 @@
 
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
-from qcompiler.compiler.compilation import Result, compile, input_specs
+from qcompiler.compiler.compilation import Result, compile, input_specs, name_all
 from qcompiler.compiler.sensitivity import PruningSensitivity, Sensitivity, pruning_sensitivity, sensitivity
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "find_target",
     "input_specs",
     "measure",
+    "name_all",
     "passes",
     "peak_rss",
     "plugin_problems",

@@ -313,7 +313,7 @@ def _run(job: Job, seed: int) -> Result:
     if choice is not None:
         report |= decision_of(job, model, choice)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
-    settled = [(record.name, record.resolved) for record in records if record.status == "applied" and record.resolved]
+    settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
     return Result(kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads)
 
 
@@ -339,6 +339,8 @@ def _changed(
     try:
         made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
         found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    except UsageError:  # what was asked for cannot be done: not for us to leave out
+        raise
     except QCompilerError as error:
         reason = error.what
     drop, worst = found.drop, found.quality.sqnr_db

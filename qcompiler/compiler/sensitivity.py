@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from qcompiler.compiler.assess import form_name, statistics_of
+from qcompiler.compiler.assess import form_name
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
 from qcompiler.compiler.compilation import exclusions, input_specs, name_all
 from qcompiler.data import Dataset, open_dataset, split
@@ -15,13 +15,11 @@ from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir import Model
 from qcompiler.lower import Target
 from qcompiler.onnx_io import infer_types, load, upgrade_opset
-from qcompiler.passes.prune import PruneChannels, judged, without
+from qcompiler.passes.prune import PruneChannels, apart, judged
 from qcompiler.pipeline import Pass, PassContext, Pipeline, with_settings
 from qcompiler.search import profile_groups, sensitivities
 
 __all__ = ["PruningSensitivity", "Sensitivity", "pruning_sensitivity", "sensitivity"]
-
-_SAMPLES = 32  # that refit a pruned model, and as many that judge it
 
 
 @dataclass(frozen=True)
@@ -104,8 +102,9 @@ def sensitivity(
 class PruningSensitivity:
     """One group of channels, of which ``removed`` units of ``units`` went alone, readers refitted.
 
-    ``sqnr_db`` is that of all outputs together; None where nothing changed. ``macs`` is the share of the model's
-    multiply-accumulates that remains. ``weights`` are the nodes whose weights are cut.
+    ``sqnr_db`` is that of all outputs together; None where nothing changed, or where they do not compare, for
+    ``reason``. ``macs`` is the share of the model's multiply-accumulates that remains. ``weights`` are the nodes whose
+    weights are cut.
     """
 
     group: str
@@ -114,6 +113,7 @@ class PruningSensitivity:
     sqnr_db: float | None
     macs: float
     weights: list[str]
+    reason: str = ""
 
     def record(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -153,27 +153,23 @@ def pruning_sensitivity(
     model, context, scoring = _prepared(
         source, data, find_target(target), before, samples, batch_size, threads, seed, progress
     )
-    whole = statistics_of(model)["macs"]
+    calibration = context.data
+    assert calibration is not None
     progress("ranking channels")
-    amounts = {group.name: {group: gone} for group, gone in pruning.parts(model, part, context).items() if gone}
+    amounts = {group: {group: gone} for group, gone in pruning.parts(model, part, context).items() if gone}
+    refitting, judging = apart(calibration)[0], apart(scoring)[0]
     points = judged(
-        model, amounts, _few(context.data), _few(scoring), threads=threads,
+        model, amounts, refitting, judging, timed=False, threads=threads,
         progress=lambda done: progress(f"group {done} of {len(amounts)}"),
     )  # fmt: skip
-    rows = []
-    for (name, gone), point in zip(amounts.items(), points, strict=True):
-        ((group, units),) = gone.items()
-        left = statistics_of(without(model, gone))["macs"]
-        weights = group.weight_nodes()
-        rows.append(
-            PruningSensitivity(name, group.size, len(units), point.sqnr_db, left / whole if whole else 1.0, weights)
+    rows = sorted(zip(amounts.items(), points, strict=True), key=lambda row: -row[1].error)
+    return [
+        PruningSensitivity(
+            group.name, group.size, len(gone[group]), point.sqnr_db, point.macs, group.weight_nodes(),
+            "the outputs do not compare" if point.error == float("inf") else "",
         )
-    return sorted(rows, key=lambda row: float("inf") if row.sqnr_db is None else row.sqnr_db)
-
-
-def _few(data: Dataset | None) -> Dataset:
-    assert data is not None
-    return data.subset(range(0, len(data), -(-len(data) // _SAMPLES)))
+        for (group, gone), point in rows
+    ]  # fmt: skip
 
 
 def _prepared(

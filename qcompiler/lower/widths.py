@@ -28,9 +28,11 @@ def fast_multiples(threads: int = 1) -> Mapping[str, int]:
     """For ``Conv`` and ``MatMul`` the least multiple of which every narrower width is faster in onnxruntime here.
 
     Measured in some seconds the first time, then read from ``qcompiler/widths.json`` in the user's cache folder
-    (``XDG_CACHE_HOME``, or ``~/.cache``); a cache that cannot be read or written is done without.
+    (``XDG_CACHE_HOME``, or ``~/.cache``), until that file is removed; a cache that cannot be read or written is done
+    without.
     """
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qcompiler" / "widths.json"
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    path = Path(home) / "qcompiler" / "widths.json"
     key = f"{processor()}, onnxruntime {onnxruntime.__version__}, threads {threads}"
     known = _read(path)
     if key not in known:

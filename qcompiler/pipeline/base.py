@@ -143,12 +143,12 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     kinds = (
         getattr(kind, "__args__", (kind,)) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias") else (kind,)
     )
-    if getattr(kind, "__origin__", None) is tuple:
-        items = value.split(",") if isinstance(value, str) else list(value)
-        return tuple(_convert(item, kind.__args__[0], where) for item in items if item != "")
     if type(None) in kinds and (value is None or value == "none"):
         return None
     wanted = next(each for each in kinds if each is not type(None))
+    if getattr(wanted, "__origin__", None) is tuple:
+        items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(_convert(item, wanted.__args__[0], where) for item in items if item != "")
     try:
         if wanted is bool:
             if isinstance(value, bool):

@@ -37,13 +37,15 @@ class Recipe:
     gates: Mapping[str, float] = field(default_factory=dict)
 
     def resolved(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
-        """The recipe with the options that passes, by name and in order, settled while they ran."""
-        left = list(choices)
-        passes = []
-        for item in self.passes:
-            found = next((place for place, (name, _) in enumerate(left) if name == item.name), None)
-            options = {} if found is None else left.pop(found)[1]
-            passes.append(replace(item, **options) if options else item)
+        """The recipe with the options that passes settled while they ran.
+
+        ``choices`` has an entry for each run of a pass, by name; those of one name in the order of the recipe.
+        """
+        left: dict[str, list[Mapping[str, Any]]] = {}
+        for name, options in reversed(choices):
+            left.setdefault(name, []).append(options)
+        settled = {name for name, found in left.items() if any(found)}
+        passes = [replace(item, **left[item.name].pop()) if item.name in settled else item for item in self.passes]
         return replace(self, passes=tuple(passes))
 
     def to_toml(self, header: Mapping[str, Any] | None = None) -> str:

@@ -36,7 +36,8 @@ def pruning_view(passes: Sequence[Report]) -> list[dict[str, Any]]:
 def _picture(points: Sequence[Report]) -> list[dict[str, Any]]:
     """Places of the points that have both figures, from the slowest: speed-up to the right, decibels upwards."""
     known = sorted(
-        (point for point in points if point["sqnr_db"] is not None), key=lambda point: float(point["speedup"])
+        (point for point in points if None not in (point["sqnr_db"], point["speedup"])),
+        key=lambda point: float(point["speedup"]),
     )
     if len(known) < 2:
         return []

@@ -70,7 +70,7 @@ SHAPE: dict[Any, Shape] = {
                 # of channels that went: units by number, and the nodes whose weights were cut
                 "groups?": [{"name": str, "units": int, "kept": int, "removed": str, "nodes": [str]}],
                 # what other amounts would have given; of: macs, parameters or channels
-                "curve?": {"of": str, "points": [{"remaining": float, "sqnr_db": NUMBER, "speedup": float}]},
+                "curve?": {"of": str, "points": [{"remaining": float, "sqnr_db": NUMBER, "speedup": NUMBER}]},
                 "removed?": [str],  # branches and heads that went
             },
         }

@@ -21,7 +21,7 @@ FLOORS = {
     6: "calibrate pipeline",
     5: "onnx_io rewrite",
     4: "ops runtime",
-    3: "ir kernels",
+    3: "ir kernels storage",
     2: "data dtypes report",
     1: "errors",
 }
@@ -29,7 +29,20 @@ FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split(
 EXEMPT = {"qcompiler", "qcompiler.__main__"}  # the public face stands above every floor
 
 KNOWS_ONNX = {"lower", "onnx_io", "plugins", "testing"}
-OPTIONAL = {"PIL", "dask", "distributed", "olive", "onnx_ir", "sklearn", "tensorrt", "tensorrt_rtx", "torch", "triton"}
+OPTIONAL = {
+    "PIL",
+    "constriction",
+    "dask",
+    "distributed",
+    "olive",
+    "onnx_ir",
+    "sklearn",
+    "tensorrt",
+    "tensorrt_rtx",
+    "torch",
+    "triton",
+    "zstandard",
+}
 
 When = Literal["load", "typing", "call"]
 

@@ -16,6 +16,7 @@ from qcompiler.ops import macs
 from qcompiler.passes.prune import PruneBlocks, channel_groups
 from qcompiler.passes.prune.blocks import has_heads, residual_branches
 from qcompiler.pipeline import PassContext
+from qcompiler.pipeline.record import run_one
 from tests.lower.models import model_of
 from tests.passes.prune.shapes import SHAPES, with_constants
 
@@ -125,3 +126,27 @@ def test_inner_units_are_no_heads() -> None:
     groups = channel_groups(SHAPES["vit"]()).groups
     assert [group.size for group in groups if has_heads(group)] == [4]
     assert not any(has_heads(group) for name in ("resnet", "lstm") for group in channel_groups(SHAPES[name]()).groups)
+
+
+def test_named_pieces_go_again_without_data() -> None:
+    first, second = three(), three()
+    record = run_one(PruneBlocks(macs=0.5), first, context(first))
+    assert record.changed == 2
+    again = run_one(PruneBlocks(**record.resolved), second, PassContext())
+    assert again.resolved == record.resolved
+    assert to_proto(first).SerializeToString() == to_proto(second).SerializeToString()
+    with pytest.raises(UsageError, match="no piece 'the branch into q'"):
+        PruneBlocks(removed=("the branch into q",)).run(three(), PassContext())
+    vit = SHAPES["vit"]()
+    group = next(group.name for group in channel_groups(vit).groups if group.size == 4)
+    with pytest.raises(UsageError, match="the last head"):
+        PruneBlocks(removed=tuple(f"head {unit} of {group}" for unit in range(4))).run(vit, PassContext())
+
+
+def test_products_of_convolutions_are_no_heads() -> None:
+    text = (
+        "g (float[1,4,8,8] x) => (float[1,3,8,8] y) { a = Conv(x, w) b = Conv(x, v) c = MatMul(a, b) y = Conv(c, u) }"
+    )
+    model = model_of(text, w=(16, 4, 1, 1), v=(16, 4, 1, 1), u=(3, 16, 1, 1))
+    (group,) = channel_groups(model).groups
+    assert not has_heads(group)

@@ -13,9 +13,9 @@ from qcompiler.lower import OrtCpu
 from qcompiler.onnx_io import to_proto
 from qcompiler.ops import macs
 from qcompiler.passes.lossless.fuse_conv_batchnorm import FuseConvBatchNorm
-from qcompiler.passes.prune import PruneChannels, channel_groups
+from qcompiler.passes.prune import PruneChannels, apart, channel_groups
 from qcompiler.passes.prune.selection import parsed, ranges, written
-from qcompiler.pipeline import PassContext
+from qcompiler.pipeline import PassContext, Recipe, parse_recipe
 from qcompiler.pipeline.record import run_one
 from tests.lower.models import model_of
 from tests.passes.prune.shapes import SHAPES, with_constants
@@ -143,7 +143,8 @@ def test_the_curve_tells_error_and_time_of_other_amounts() -> None:
     curve = context.details["curve"]
     assert curve["of"] == "macs"
     little, much = curve["points"]
-    assert (little["remaining"], much["remaining"]) == (0.9, 0.5)
+    assert little["remaining"] == pytest.approx(0.9, abs=0.05)
+    assert much["remaining"] == pytest.approx(0.5, abs=0.05)
     assert little["sqnr_db"] > much["sqnr_db"]
     assert little["speedup"] > 0
 
@@ -168,3 +169,65 @@ def test_excluded_groups_stay_whole() -> None:
     heads = next(group.name for group in channel_groups(model).groups if group.size == 4)
     found = kept(model, PruneChannels(ratio=0.5, criterion="l2", multiple=1, exclude=f"^{heads}$"))
     assert found[heads] == 4
+
+
+def test_the_recipe_is_resolved_pass_by_pass() -> None:
+    """The first takes nothing; what the second took must not go twice."""
+    recipe = Recipe("two", (PruneChannels(ratio=0.99, most=0.0, multiple=1), PruneChannels(ratio=0.7, multiple=1)))
+    model, again = SHAPES["resnet"](), SHAPES["resnet"]()
+    records = [run_one(item, model, context_for(model)) for item in recipe.passes]
+    assert [record.changed > 0 for record in records] == [False, True]
+    resolved = recipe.resolved([(record.name, record.resolved) for record in records])
+    for item in resolved.passes:
+        item.run(again, PassContext(data=context_for(again).data))
+    assert to_proto(model).SerializeToString() == to_proto(again).SerializeToString()
+    read_again = parse_recipe(resolved.to_toml(), "two", {"prune-channels": PruneChannels})
+    assert read_again.passes == resolved.passes
+
+
+@pytest.mark.parametrize("count", [2, 3, 24, 63, 64, 200])
+def test_what_judges_did_not_refit(count: int) -> None:
+    data = context_for(SHAPES["lstm"](), count).data
+    assert data is not None
+    refitting, judging = ([sample["x"].tobytes() for sample in part] for part in apart(data))
+    assert 1 <= len(refitting) <= 32
+    assert 1 <= len(judging) <= 32
+    assert not set(refitting) & set(judging)
+
+
+@pytest.mark.parametrize("spread", ["global", "uniform"])
+def test_caps_hold_whatever_the_spread_and_multiple(spread: str) -> None:
+    text = "g (float[n,32] x) => (float[n,8] y) { a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) y = MatMul(c, u) }"
+    model = model_of(text, w=(32, 72), v=(72, 64), u=(64, 8))
+    item = PruneChannels(ratio=0.5, criterion="l2", multiple=16, spread=spread, caps=("^a$=0", "^c$=0.3"))
+    assert kept(model, item) == {"a": 72, "c": 48}
+
+
+def test_a_unit_may_be_wide_by_itself() -> None:
+    """Heads of 8 in multiples of 32 go four by four."""
+    heads = next(group.name for group in channel_groups(SHAPES["vit"]()).groups if group.size == 4)
+    item = PruneChannels(ratio=0.2, criterion="l2", multiple=32, most=0.8)
+    assert kept(SHAPES["vit"](), item)[heads] in (1, 4)  # with fewer than twice as many there is no multiple
+
+
+def test_the_curve_tells_what_really_remains() -> None:
+    model = SHAPES["resnet"]()
+    context = context_for(model, 8)
+    PruneChannels(macs=0.8, multiple=1, caps=(".=0.1",), curve=(0.5, 0.2)).run(model, context)
+    (point,) = context.details["curve"]["points"]  # both come to the same
+    assert point["remaining"] > 0.8
+
+
+def test_a_time_that_no_width_takes_changes_nothing() -> None:
+    model = SHAPES["resnet"]()
+    context = context_for(model, 2)
+    assert PruneChannels(latency=0.001, criterion="l2", multiple=1).run(model, context) == 0
+    assert any("so none was changed" in text for text in context.warnings)
+
+
+def test_one_group_named_twice_loses_both() -> None:
+    (group,) = channel_groups(model_of("g (float[4,8] x) => (float[4,3] y) { a = MatMul(x, w) y = MatMul(a, u) }",
+                                       w=(8, 8), u=(8, 3))).groups  # fmt: skip
+    assert parsed(("a=0-2", "a=7"), [group]) == {group: [0, 1, 2, 7]}
+    with pytest.raises(UsageError, match="no number or range"):
+        parsed(("a=5-2",), [group])

@@ -1,0 +1,5 @@
+"""Compiled models on disk in few bytes: the container ``.qcz``. Its format is described in docs/format.md."""
+
+from qcompiler.storage.packing import Packed, pack, unpack
+
+__all__ = ["Packed", "pack", "unpack"]
