@@ -3,6 +3,7 @@
 if __name__ != "qcompiler.passes":
     raise ImportError(f"{__name__!r} is not importable by this name; write 'import qcompiler.passes'", name=__name__)
 
+from qcompiler.passes.cluster import CLUSTER
 from qcompiler.passes.lossless import LOSSLESS
 from qcompiler.passes.prune import PRUNE
 from qcompiler.passes.quantize import QUANTIZE
@@ -10,7 +11,7 @@ from qcompiler.pipeline import Pass
 
 __all__ = ["builtin_passes"]
 
-_ALL: tuple[type[Pass], ...] = (*LOSSLESS, *PRUNE, *QUANTIZE)
+_ALL: tuple[type[Pass], ...] = (*LOSSLESS, *PRUNE, *QUANTIZE, *CLUSTER)
 
 
 def builtin_passes() -> dict[str, type[Pass]]:

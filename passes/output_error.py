@@ -11,7 +11,7 @@ from qcompiler.data import Sample
 from qcompiler.errors import QCompilerError
 from qcompiler.runtime import Session
 
-__all__ = ["expected_outputs", "relative_error"]
+__all__ = ["expected_outputs", "relative_error", "relative_errors"]
 
 
 def expected_outputs(session: Session, samples: Iterable[Sample]) -> list[tuple[Sample, dict[str, Any]]]:
@@ -26,7 +26,13 @@ def expected_outputs(session: Session, samples: Iterable[Sample]) -> list[tuple[
 
 
 def relative_error(session: Session, expected: Sequence[tuple[Sample, dict[str, Any]]]) -> float:
-    """Squared error over squared size of each float output, summed over outputs; infinite where shapes differ.
+    """:func:`relative_errors` summed over outputs; infinite where shapes differ or nothing finite comes out."""
+    total = sum(relative_errors(session, expected).values())
+    return total if np.isfinite(total) else float("inf")
+
+
+def relative_errors(session: Session, expected: Sequence[tuple[Sample, dict[str, Any]]]) -> dict[str, float]:
+    """Squared error over squared size of each float output; infinite where shapes differ.
 
     What is not finite in ``expected`` is left out. Raises LoweringError when ``session`` does not run.
     """
@@ -38,10 +44,10 @@ def relative_error(session: Session, expected: Sequence[tuple[Sample, dict[str, 
             if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
                 continue
             if array.shape != found[name].shape:
-                return float("inf")
+                errors[name], powers[name] = float("inf"), 1.0
+                continue
             there = np.isfinite(array)
             real = array[there].astype(np.float64)
             errors[name] = errors.get(name, 0.0) + float(np.square(real - found[name][there]).sum())
             powers[name] = powers.get(name, 0.0) + float(np.square(real).sum())
-    total = sum(errors[name] / (powers[name] or 1.0) for name in errors)
-    return total if np.isfinite(total) else float("inf")
+    return {name: errors[name] / (powers[name] or 1.0) for name in errors}

@@ -46,7 +46,8 @@ class PruneChannels(Pass):
     readers anew by least squares, with the error of the layers in front of them. No group loses more than the part
     ``most``, or than the part that the first of ``caps`` (``REGEX=PART``) with its name says; None is a quarter more
     than goes altogether, a quarter of it at least, and where that is not enough four fifths. Widths stay multiples of
-    ``multiple`` in groups of at least twice as many units, 0: of what the target is fast with, measured once.
+    ``multiple``, or of its half, quarter and so on in groups of less than twice as many units; 0: of what the target is
+    fast with, measured once.
     ``exclude`` is a regular expression on the names of groups, as ``inspect --groups`` prints them.
 
     ``removed`` names the units themselves (``GROUP=0-3 7``; an empty list: none), whatever the other options would
@@ -168,7 +169,10 @@ class PruneChannels(Pass):
                      if value.constant is not None]  # fmt: skip
             each = min(sizes, default=1)
             multiple = self.multiple or fast.get(_kind(group), 1)
-            found[group] = multiple // math.gcd(multiple, each)
+            multiple //= math.gcd(multiple, each)
+            while group.size < 2 * multiple and multiple > 1:
+                multiple //= 2
+            found[group] = multiple
         return found
 
     def _kept(self, costs: Costs, rankings: Rankings, share: float, multiples: Mapping[ChannelGroup, int]) -> Kept:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from qcompiler.ir import Node, Value
+from qcompiler.passes.matrix import as_rows
 from qcompiler.passes.prune.groups import ChannelGroup, Channels
 
 __all__ = ["Consumer", "consumers_of"]
@@ -47,20 +48,5 @@ def consumers_of(group: ChannelGroup, channels: Channels) -> list[Consumer]:
         which = group.places.index((data, axis))
         each = int(np.prod(shape[2:])) if node.is_op("Conv") else 1
         columns = [(unit[which][:, None] * each + np.arange(each)).reshape(-1) for unit in group.units]
-        found.append(Consumer(node, weight, rows_of(node, weight.constant.numpy()), columns))
+        found.append(Consumer(node, weight, as_rows(node, weight.constant.numpy())[0], columns))
     return found
-
-
-def rows_of(node: Node, array: Array) -> Array:
-    """Weights as [outputs, inner], float64."""
-    if node.is_op("Conv"):
-        return array.reshape(array.shape[0], -1).astype(np.float64)
-    turned = node.is_op("Gemm") and node.attr("transB", 0)
-    return (array if turned else array.T).astype(np.float64)
-
-
-def weights_of(node: Node, rows: Array, like: Array) -> Array:
-    """The inverse of :func:`rows_of`, of the shape and type of ``like``."""
-    if node.is_op("Conv") or (node.is_op("Gemm") and node.attr("transB", 0)):
-        return np.ascontiguousarray(rows.reshape(like.shape)).astype(like.dtype)
-    return np.ascontiguousarray(rows.T).astype(like.dtype)

@@ -13,7 +13,7 @@ from qcompiler.data import Sample
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model, Node, tensor
 from qcompiler.onnx_io import open_session
-from qcompiler.passes.prune.consumers import rows_of, weights_of
+from qcompiler.passes.matrix import as_rows, from_rows
 
 __all__ = ["refit"]
 
@@ -96,7 +96,7 @@ def _solve(twin: Node, gram: Array, cross: Array) -> int:
     graph = twin.graph
     assert weight is not None and weight.constant is not None and graph is not None
     array = weight.constant.numpy()
-    rows = rows_of(twin, array)
+    rows = as_rows(twin, array)[0]
     has_bias = bias is not None and bias.constant is not None and len(bias.uses) == 1
     offset = np.zeros(len(rows))
     if bias is not None and bias.constant is not None:
@@ -111,7 +111,7 @@ def _solve(twin: Node, gram: Array, cross: Array) -> int:
     if not np.isfinite(gram).all() or not ridge[0] > 0:
         return 0
     made = start + np.linalg.solve(gram + np.diag(ridge), (cross - start @ gram).T).T
-    new = weights_of(twin, made[:, : rows.shape[1]], array)
+    new = from_rows(twin, made[None, :, : rows.shape[1]], array).astype(array.dtype)
     twin.set_input(1, graph.add_constant(tensor(new, weight.constant.dtype), weight.name))
     if not weight.uses:
         graph.remove_constant(weight)

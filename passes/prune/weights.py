@@ -10,7 +10,7 @@ import numpy as np
 
 from qcompiler.calibrate import Moments, second_moments
 from qcompiler.ir import Model, Node, tensor
-from qcompiler.passes.prune.consumers import rows_of, weights_of
+from qcompiler.passes.matrix import as_rows, from_rows
 from qcompiler.passes.quantize.least_squares import damped, inverse_factor
 from qcompiler.pipeline import Pass, PassContext
 
@@ -66,8 +66,8 @@ class PruneWeights(Pass):
             assert weight is not None and weight.constant is not None
             array = weight.constant.numpy()
             moments = seen[node].second[0] if node in seen and seen[node].count else None
-            made = sparse(rows_of(node, array), moments, self.sparsity, self._pattern())
-            new = tensor(weights_of(node, made, array), weight.constant.dtype)
+            made = sparse(as_rows(node, array)[0], moments, self.sparsity, self._pattern())
+            new = tensor(from_rows(node, made[None], array).astype(array.dtype), weight.constant.dtype)
             node.set_input(1, model.graph.add_constant(new, weight.name))
             model.graph.remove_constant(weight)
         return len(nodes)

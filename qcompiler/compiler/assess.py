@@ -24,7 +24,16 @@ from qcompiler.ops import macs
 from qcompiler.runtime import Session, Timing, interleaved, processor
 from qcompiler.search import Choice, Metric, Quality, profile_groups
 
-__all__ = ["Measured", "environment", "form_name", "layer_records", "measure", "peak_rss", "statistics_of"]
+__all__ = [
+    "Measured",
+    "environment",
+    "form_name",
+    "layer_records",
+    "measure",
+    "peak_rss",
+    "speed_beside",
+    "statistics_of",
+]
 
 _TICK = 5e-3  # milliseconds by which two timings of one small model differ from run to run
 
@@ -106,6 +115,13 @@ def measure(source: Session, model: Model, samples: Dataset, metric: Metric | No
         measured.source_metric = metric.score(theirs, samples.labels)
         measured.own_metric = metric.score(ours, samples.labels)
     return measured
+
+
+def speed_beside(model: Model, other: Model, sample: Mapping[str, Any], threads: int) -> float:
+    """Time of ``model`` over that of ``other``, in turn on one sample."""
+    sessions = [open_session(each, threads=threads) for each in (model, other)]
+    one, two = interleaved(sessions, sample, seconds=3.0)
+    return one.least / two.least
 
 
 def statistics_of(model: Model) -> dict[str, Any]:

@@ -25,7 +25,8 @@ class PassContext:
     how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
     What a running pass puts into ``details`` stands beside it in the report; what into ``resolved`` takes the place
     of its options in the resolved recipe, so that it decides the same again. ``executor`` takes work that can be
-    split, None: here and now. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
+    split, None: here and now. ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
+    none. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
     the values that had no type after the last inference.
     """
 
@@ -46,6 +47,7 @@ class PassContext:
     watch_fusions: bool = False
     faults: list[str] = field(default_factory=list)
     executor: Executor | None = None
+    min_sqnr: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
     resolved: dict[str, Any] = field(default_factory=dict)
 
@@ -70,7 +72,8 @@ class Pass:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
     ``changes_numbers`` says that a lossy pass changes what the model computes at once, so that the result is judged
-    before anything else is done with it.
+    before anything else is done with it. ``aims`` says that it goes as far as ``context.min_sqnr`` lets it, so that
+    it can be run again with a higher one when other samples fall below the limit.
     ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
     """
 
@@ -79,6 +82,7 @@ class Pass:
     keeps_types: ClassVar[bool] = False
     looks_far: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = False
+    aims: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"

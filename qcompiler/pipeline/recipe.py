@@ -28,13 +28,15 @@ GATES = ("min_sqnr", "min_speedup", "max_drop")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Named passes in order. ``needs_data`` is true when one of them calibrates."""
+    """Named passes in order. ``needs_data`` is true when one of them calibrates; with ``pack`` the result is packed
+    into a container as well."""
 
     name: str
     passes: tuple[Pass, ...]
     description: str = ""
     needs_data: bool = False
     gates: Mapping[str, float] = field(default_factory=dict)
+    pack: bool = False
 
     def resolved(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
         """The recipe with the options that passes settled while they ran.
@@ -51,6 +53,7 @@ class Recipe:
     def to_toml(self, header: Mapping[str, Any] | None = None) -> str:
         """The recipe with every option written out; ``header`` adds keys in front (target, seed, data)."""
         document: dict[str, Any] = {"name": self.name, "description": self.description, "needs_data": self.needs_data}
+        document |= {"pack": True} if self.pack else {}
         document |= {key: value for key, value in (header or {}).items() if value is not None}
         if self.gates:
             document["gates"] = dict(self.gates)
@@ -86,6 +89,7 @@ def parse_recipe(text: str, name: str, known: Mapping[str, type[Pass]]) -> Recip
         str(document.get("description", "")),
         bool(document.get("needs_data", False)),
         {key: float(value) for key, value in gates.items()},
+        bool(document.get("pack", False)),
     )
 
 

@@ -72,6 +72,25 @@ SHAPE: dict[Any, Shape] = {
                 # what other amounts would have given; of: macs, parameters or channels
                 "curve?": {"of": str, "points": [{"remaining": float, "sqnr_db": NUMBER, "speedup": NUMBER}]},
                 "removed?": [str],  # branches and heads that went
+                # of weights that were clustered; histogram: weights in stretches of equal width from low to high
+                "layers?": [
+                    {
+                        "name": str,
+                        "node": str,
+                        "weights": int,
+                        "levels": int,
+                        "bits": int,
+                        "entropy": float,
+                        "zeros": float,
+                        "sqnr_db": NUMBER,
+                        "low": float,
+                        "high": float,
+                        "histogram": [int],
+                        "centroids": [float],
+                    }
+                ],
+                "kept?": {str: str},  # weights that stay as they are, and why
+                "bytes?": {"float": float, "clustered": float, "coded": float},
             },
         }
     ],
@@ -90,7 +109,14 @@ SHAPE: dict[Any, Shape] = {
         "runs": COUNT,
         "batch": COUNT,
     },
-    "size": {"source_bytes": int, "compiled_bytes": int, "ratio": NUMBER},  # ratio: source to compiled
+    # ratio: source to compiled; packed: the container beside it, where there is one
+    "size": {
+        "source_bytes": int,
+        "compiled_bytes": int,
+        "ratio": NUMBER,
+        "packed_bytes?": int,
+        "packed_ratio?": NUMBER,
+    },
     "memory": {"peak_rss_bytes": COUNT},
     "gates": [{"name": str, "limit": float, "value": NUMBER, "passed": bool}],
     "warnings": [str],
