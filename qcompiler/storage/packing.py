@@ -19,6 +19,7 @@ from qcompiler.storage.segments import Segment, segments_of
 __all__ = ["Packed", "pack", "unpack"]
 
 _CHUNK = 1 << 22  # bytes of a file that are coded at once
+_LARGE = 1 << 27  # bytes of all files beyond which speed counts more than the last percent
 _SIZE = struct.Struct("<I")  # of a chunk, in front of its code
 
 
@@ -50,6 +51,7 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
     files, segments = _files(source, target)
     base = source if source.is_dir() else source.parent
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    thorough = sum(path.stat().st_size for path in files) <= _LARGE
     total = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +64,7 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
                 digest = hashlib.sha256()
                 for data, bits in _chunks(path, size, segments.get(path, [])):
                     digest.update(data)
-                    writer.record(CHUNK, _SIZE.pack(len(data)) + encoded(data, bits))
+                    writer.record(CHUNK, _SIZE.pack(len(data)) + encoded(data, bits, thorough=thorough))
                 writer.record(FILE_END, digest.digest())
                 total += size
             writer.record(END, b"")
