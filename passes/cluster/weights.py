@@ -25,7 +25,8 @@ KINDS = ("k-means", "even")
 """Of codebooks: the levels with the least error for so many indices, or for so much entropy of indices."""
 
 _JUDGES = 64  # samples on which the whole model is judged
-_TRIES = 5  # of the whole model on the way to the wanted error
+_PERFECT = 120.0  # decibels above which float32 has no error to tell
+_TRIES = 6  # of the whole model on the way to the wanted error
 _MARGIN = 0.3  # decibels by which a try may be better than wanted and be taken
 _ABOVE = 1.0  # decibels above the recipe's limit, since the samples that score are others
 _USUAL = 20.0  # decibels that are wanted where nobody says
@@ -115,7 +116,7 @@ class ClusterWeights(Pass):
         ]
         context.details["kept"] = left
         stored = sum(stored_bytes(each, kind) for each, kind in zip(coded, kinds, strict=True))
-        context.details["bytes"] = {"float": before, "clustered": stored, "coded": sum(map(_coded_bytes, coded))}
+        context.details["bytes"] = {"float": before, "clustered": stored, "coded": round(sum(map(_coded_bytes, coded)))}
         for layer, each in zip(layers, coded, strict=True):
             emit(model, layer, each)
         return len(layers)
@@ -158,28 +159,27 @@ class ClusterWeights(Pass):
         assert context.data is not None
         samples = context.data.subset(range(0, len(context.data), -(-len(context.data) // _JUDGES)))
         expected = expected_outputs(open_session(model, threads=context.threads), samples)
-        budget = 10 ** (-wanted / 10) / sum(layer.rows.size for layer in layers)
-        best: tuple[float, list[Coded]] | None = None
-        low, high = -math.inf, math.inf  # budgets that were fine, and too coarse
-        for attempt in range(_TRIES):
-            coded = self._with_budget(layers, coding, budget, context)
-            reached = _decibels(model, layers, coded, expected, context.threads)
+        fine: tuple[float, float, list[Coded]] | None = None  # logarithm of the budget, decibels, and what it made
+        coarse: tuple[float, float] | None = None
+        point = math.log(10 ** (-wanted / 10) / sum(layer.rows.size for layer in layers))
+        for _ in range(_TRIES):
+            coded = self._with_budget(layers, coding, math.exp(point), context)
+            reached = min(_decibels(model, layers, coded, expected, context.threads), _PERFECT)
             if reached >= wanted:
-                low = max(low, budget)
-                if best is None or budget > best[0]:
-                    best = (budget, coded)
-                if reached <= wanted + _MARGIN:
-                    break
+                fine = (point, reached, coded)
             else:
-                high = min(high, budget)
-            step = budget * 10 ** ((min(reached, 200.0) - wanted - _MARGIN / 2) / 10)
-            budget = math.sqrt(low * high) if math.isfinite(low) and high < math.inf and not low < step < high else step
-            if best is None and attempt == _TRIES - 2:
-                budget = step / 10  # the last try had better be fine
-        if best is None:
+                coarse = (point, reached)
+            if fine is not None and fine[1] <= wanted + _MARGIN:
+                break
+            if fine is None or coarse is None:  # as error grows with the budget
+                point += (reached - wanted - _MARGIN / 2) * math.log(10) / 10
+            else:
+                share = (fine[1] - wanted - _MARGIN / 2) / (fine[1] - coarse[1])
+                point = fine[0] + (coarse[0] - fine[0]) * min(0.85, max(0.15, share))
+        if fine is None:
             context.warn(f"{self.name}: {wanted:g} dB were not reached on the calibration data")
             return coded
-        return best[1]
+        return fine[2]
 
 
 def _counted(layers: Sequence[Layer], context: PassContext) -> Iterator[Layer]:

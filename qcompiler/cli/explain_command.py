@@ -85,6 +85,13 @@ def _tell_model(found: dict[str, Any]) -> None:
         pruned = [(item["name"], str(item["units"]), str(item["kept"]), item["removed"], some(item["nodes"]))
                 for item in found["pruned"]]  # fmt: skip
         table(pruned, ("what was pruned", "units", "kept", "which went", "weights that were cut"))
+    if found["clustered"]:
+        clustered = [
+            (item["name"], item["node"], str(item["weights"]), str(item["levels"]), str(item["bits"]),
+             f"{item['entropy']:.2f}", _number(item["sqnr_db"], 1))
+            for item in found["clustered"]
+        ]  # fmt: skip
+        table(clustered, ("clustered weights", "read by", "how many", "levels", "bits", "entropy", "dB of the weights"))
     if found["layers"]:
         rows = [(item["node"], item["op"], item["reason"], item["advice"]) for item in found["layers"]]
         table(rows, ("stays float", "operator", "why", "what would change it"))
@@ -99,6 +106,10 @@ def _tell_node(found: dict[str, Any]) -> None:
         result(f"  {item['pass']}, {item['rule']} did not fire: {item['reason']}")
     for item in found["pruned"]:
         result(f"  {item['pass']}: group {item['name']} lost {item['units'] - item['kept']} of {item['units']} units")
+    for item in found["clustered"]:
+        result(
+            f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {item['entropy']:.2f} bits each when coded"
+        )
     layer = found["layer"]
     if layer:
         times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))

@@ -23,7 +23,8 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
     ``chosen`` (each form that layers took: how many, their times in the source and now, and which of them leaves fewest
     decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
-    went whole), ``layers`` (those that stayed float, and why).
+    went whole), ``clustered`` (weights by pass: name, node, weights, levels, bits, entropy, sqnr_db), ``layers`` (those
+    that stayed float, and why).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -52,6 +53,7 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
         ],
         "chosen": _chosen(report.get("layers", ())),
         "pruned": _pruned(report),
+        "clustered": _clustered(report),
         "layers": [
             {"node": item["node"], "op": item["op"], "reason": item["reason"], "advice": _advice(item)}
             for item in report.get("layers", ())
@@ -71,6 +73,17 @@ def _pruned(report: Document) -> list[dict[str, Any]]:
         found += [{"pass": item["name"], "name": name, "units": 1, "kept": 0, "removed": "", "nodes": []}
                   for name in details.get("removed", ())]  # fmt: skip
     return found
+
+
+def _clustered(report: Document) -> list[dict[str, Any]]:
+    """Weights that passes that were not rolled back clustered."""
+    keys = ("name", "node", "weights", "levels", "bits", "entropy", "sqnr_db")
+    return [
+        {"pass": item["name"], **{key: layer[key] for key in keys}}
+        for item in report["passes"]
+        if item["status"] == "applied"
+        for layer in item.get("details", {}).get("layers", ())
+    ]
 
 
 def _chosen(layers: Sequence[Document]) -> list[dict[str, Any]]:
@@ -98,8 +111,8 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
     ``standing`` maps the names of the compiled model's nodes to their operator types. Keys of the result: ``node``,
     ``op`` (None where it is gone), ``stands``, ``history`` (the rewrites that took or gave it, in order), ``became``
     (for one that is gone: the nodes that stand for it now), ``near_misses``, ``layer`` (choice, reason, times,
-    sqnr_db, advice) or None, and ``pruned`` (groups whose weights it holds that lost channels). Raises KeyError, with
-    names that are close, when nobody knows the node.
+    sqnr_db, advice) or None, ``pruned`` (groups whose weights it holds that lost channels) and ``clustered`` (its
+    weights). Raises KeyError, with names that are close, when nobody knows the node.
     """
     history = [item for item in trace["rewrites"] if name in map(_name, (*item["took"], *item["gave"]))]
     misses = [item for item in trace["near_misses"] if _name(item["node"]) == name]
@@ -118,6 +131,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "near_misses": [{key: item[key] for key in ("pass", "rule", "reason", "matched")} for item in misses],
         "layer": layer and {**layer, "advice": _advice(layer)},
         "pruned": [item for item in _pruned(report) if name in item["nodes"]],
+        "clustered": [item for item in _clustered(report) if item["node"] == name],
     }
 
 

@@ -90,7 +90,7 @@ SHAPE: dict[Any, Shape] = {
                     }
                 ],
                 "kept?": {str: str},  # weights that stay as they are, and why
-                "bytes?": {"float": float, "clustered": float, "coded": float},
+                "bytes?": {"float": int, "clustered": int, "coded": int},
             },
         }
     ],

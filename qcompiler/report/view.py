@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath, PureWindowsPath
 from typing import Any
 
 from qcompiler.report import summary
+from qcompiler.report.clustering import clustering_view
+from qcompiler.report.histogram import bars_of
 from qcompiler.report.pruning import CURVE_HEIGHT, CURVE_WIDTH, pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
 from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, seconds, share, short_count, size
@@ -24,6 +25,7 @@ SECTIONS = {
     "metric": "Metric",
     "passes": "Stage by stage",
     "pruning": "Pruning",
+    "clustering": "Clustering",
     "ops": "Ops",
     "layers": "Layers",
     "decision": "Decision log",
@@ -32,7 +34,7 @@ SECTIONS = {
     "environment": "Environment and provenance",
     "reproduce": "How to reproduce",
 }
-"""Titles by id, in order. Pruning, layers, decision and ranges are left out where the report has none."""
+"""Titles by id, in order. Pruning, clustering, layers, decision and ranges are left out where the report has none."""
 
 MOST_ROWS = 1000
 """Rows of one table; what is beyond is only in report.json."""
@@ -48,10 +50,14 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
     """The variables of the template, from a plain and valid report."""
     layers, ranges = report.get("layers") or [], report.get("ranges") or []
     decision, fused = report.get("decision"), report.get("fused")
-    pruning = pruning_view(report["passes"])
+    pruning, clustering = pruning_view(report["passes"]), clustering_view(report)
     absent = {
-        "pruning": not pruning, "layers": not layers and not fused, "decision": not decision, "ranges": not ranges
-    }  # fmt: skip
+        "pruning": not pruning,
+        "clustering": not clustering,
+        "layers": not layers and not fused,
+        "decision": not decision,
+        "ranges": not ranges,
+    }
     first, *others = summary.verdict(report)
     return {
         "r": report,
@@ -66,6 +72,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "rows": _rows(report),
         "stages": _stages(report["passes"]),
         "pruning": pruning,
+        "clustering": clustering,
         "ops": _ops(report["source"].get("ops"), report["compiled"]["ops"]),
         "layers": layers,
         "slowest": _slowest(layers),
@@ -231,20 +238,11 @@ def _spans(item: Report) -> dict[str, Any]:
         return round(100 * (low - left) / width, 2), round(100 * max(high - low, 0) / width, 2)
 
     observed = span(item["min"], item["max"])
-    return {"observed": observed, "chosen": span(item["low"], item["high"]), "bars": _histogram(item, observed)}
-
-
-def _histogram(item: Report, observed: tuple[float, float] | None) -> list[tuple[float, float, float]]:
-    """Left end and width in percent, and height from 0 to 1, of each bar: logarithms, since most elements are small."""
-    counts = item.get("histogram") or []
-    if observed is None or not any(counts):
-        return []
-    most, width = math.log1p(max(counts)), observed[1] / len(counts)
-    return [
-        (round(observed[0] + place * width, 2), round(width, 2), round(math.log1p(count) / most, 3))
-        for place, count in enumerate(counts)
-        if count
-    ]
+    return {
+        "observed": observed,
+        "chosen": span(item["low"], item["high"]),
+        "bars": bars_of(item.get("histogram") or [], *observed) if observed else [],
+    }
 
 
 def _percent(value: float | None, most: float) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -72,7 +73,8 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
     except OSError as error:
         raise OutputError(f"{target} cannot be written: {error.strerror or error}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     return Packed(len(files), total, target.stat().st_size)
 
 

@@ -115,7 +115,8 @@ def test_exclude_keeps_a_node_in_float(command: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["compile", "inspect", "diff", "bench", "sensitivity", "run", "passes", "targets", "recipes"]
+    "name",
+    ["compile", "inspect", "diff", "bench", "sensitivity", "run", "pack", "unpack", "passes", "targets", "recipes"],
 )
 def test_help_has_an_example(command: Any, folder: Path, name: str) -> None:
     done = command(name, "--help", cwd=folder)
@@ -217,3 +218,60 @@ def test_groups_have_the_names_that_compile_knows(command: Any, folder: Path) ->
     report = json.loads((folder / "build/report.json").read_text())
     (record,) = [item for item in report["passes"] if item["name"] == "prune-channels"]
     assert [item["name"] for item in listed] == [item["name"] for item in record["details"]["groups"]]
+
+
+def test_the_smallest_is_packed_and_comes_back(command: Any, folder: Path) -> None:
+    words = ("--data", "data.npz", "--recipe", "smallest", "--set", "cluster-weights.least=16", "-q")
+    done = command("compile", "model.onnx", "-o", "build", *words, cwd=folder)
+    assert done.status == 0, done.err
+    report = json.loads((folder / "build/report.json").read_text())
+    assert report["size"]["packed_bytes"] == (folder / "build/model.qcz").stat().st_size
+    (record,) = [item for item in report["passes"] if item["name"] == "cluster-weights"]
+    assert record["status"] == "applied"
+    assert {layer["weights"] for layer in record["details"]["layers"]} == {216, 32}
+    assert "Clustering" in (folder / "build/report.html").read_text()
+    assert "entropy" in command("explain", "build", cwd=folder).out
+    done = command("unpack", "build/model.qcz", "back", cwd=folder)
+    assert done.status == 0, done.err
+    assert (folder / "back/model.onnx").read_bytes() == (folder / "build/model.onnx").read_bytes()
+    assert onnxruntime.InferenceSession(str(folder / "back/model.onnx")).get_outputs()[0].name == "scores"
+    done = command("pack", "build", "whole.qcz", "--json", cwd=folder)
+    assert json.loads(done.out)["files"] == 6
+    assert command("pack", "build", "whole.qcz", "-q", cwd=folder).status == 2  # it exists
+    assert command("pack", "build", "whole.qcz", "-q", "--force", cwd=folder).status == 0
+    assert command("unpack", "whole.qcz", "back", cwd=folder).status == 2
+    assert command("unpack", "whole.qcz", "whole", "-q", cwd=folder).status == 0
+    assert command("unpack", "build/model.qcz", "whole", "-q", "--force", cwd=folder).status == 0
+
+
+def test_a_damaged_container_is_told_and_nothing_is_written(command: Any, folder: Path) -> None:
+    assert command("pack", "model.onnx", "m.qcz", cwd=folder).status == 0
+    data = bytearray((folder / "m.qcz").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "bad.qcz").write_bytes(data)
+    (folder / "short.qcz").write_bytes(data[: len(data) // 2])
+    (folder / "none.qcz").write_bytes(b"PK no container")
+    before = {item.name for item in folder.iterdir()}
+    for name, why in {
+        "bad": "damaged",
+        "short": "too early",
+        "none": "no .qcz container",
+        "missing": "cannot be read",
+    }.items():
+        done = command("unpack", f"{name}.qcz", "out", cwd=folder)
+        assert done.status == 3
+        assert why in done.err
+        assert len(done.err.strip().splitlines()) == 1
+    assert {item.name for item in folder.iterdir()} == before
+
+
+def test_clustering_with_few_bits(command: Any, folder: Path) -> None:
+    words = ("--data", "data.npz", "--recipe", "cluster", "--set", "cluster-weights.least=16", "--min-sqnr", "5")
+    done = command("compile", "model.onnx", "-o", "build", *words, "--set", "cluster-weights.bits=4", "-q", cwd=folder)
+    assert done.status == 0, done.err
+    report = json.loads((folder / "build/report.json").read_text())
+    (record,) = [item for item in report["passes"] if item["name"] == "cluster-weights"]
+    assert all(layer["bits"] == 4 and layer["levels"] <= 16 for layer in record["details"]["layers"])
+    assert (
+        command("compile", "model.onnx", "-o", "no", *words, "--set", "cluster-weights.bits=9", cwd=folder).status == 2
+    )

@@ -64,6 +64,24 @@ RICH: dict[str, Any] = {
                     {"name": "block/1#2", "units": 37, "kept": 37, "removed": "", "nodes": ["block/1"]},
                 ],
                 "removed": ["head 3 of attention"],
+                "layers": [
+                    {
+                        "name": "stem_weight",
+                        "node": "stem",
+                        "weights": 9408,
+                        "levels": 16,
+                        "bits": 4,
+                        "entropy": 3.382,
+                        "zeros": 0.0625,
+                        "sqnr_db": 19.75,
+                        "low": -3.125,
+                        "high": 2.875,
+                        "histogram": [1, 0, 40, 100, 30, 2],
+                        "centroids": [-2.5, -0.5, 0.0, 0.5, 2.5],
+                    },
+                ],
+                "kept": {"head_weight": "something reads it that is no layer"},
+                "bytes": {"float": 37632, "clustered": 4768, "coded": 4101},
                 "curve": {
                     "of": "macs",
                     "points": [
@@ -146,7 +164,13 @@ RICH: dict[str, Any] = {
         "metric": {"name": "top1", "source": 0.9312, "compiled": 0.9297, "drop": 0.0015},
     },
     "latency": {"source_ms": 12.34, "compiled_ms": 5.772, "speedup": 2.138, "threads": 2, "runs": 60, "batch": 1},
-    "size": {"source_bytes": 44_712_345, "compiled_bytes": 11_502_111, "ratio": 3.8873},
+    "size": {
+        "source_bytes": 44_712_345,
+        "compiled_bytes": 11_502_111,
+        "ratio": 3.8873,
+        "packed_bytes": 8_123_456,
+        "packed_ratio": 5.5041,
+    },
     "memory": {"peak_rss_bytes": 612_345_678},
     "gates": [
         {"name": "min_sqnr", "limit": 20.0, "value": 27.91, "passed": True},

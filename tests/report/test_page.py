@@ -63,6 +63,16 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "compiled_ms": units.milliseconds,
     "speedup": units.ratio,
     "units": units.count,
+    "weights": units.count,
+    "levels": units.count,
+    "bits": units.count,
+    "entropy": units.number,
+    "zeros": units.share,
+    "bytes.float": units.count,
+    "bytes.clustered": units.count,
+    "bytes.coded": units.count,
+    "packed_bytes": units.count,
+    "packed_ratio": units.ratio,
     "kept": units.count,
     "remaining": units.share,
     "latency.threads": lambda value: f"{value} threads",
@@ -123,7 +133,7 @@ def test_the_tags_balance_and_every_section_is_there(rich: dict[str, Any]) -> No
 def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dict[str, Any]) -> None:
     page = Page(render_html(minimal))
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == [one for one in SECTIONS if one not in ("pruning", "layers", "decision", "ranges")]
+    assert sections == [one for one in SECTIONS if one not in ("pruning", "clustering", "layers", "decision", "ranges")]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):
         assert text in page.text
@@ -134,7 +144,9 @@ def test_every_number_is_shown(rich: dict[str, Any]) -> None:
     text = Page(render_html(rich)).text
     missing, unknown = [], []
     for path, value in leaves(rich):
-        if isinstance(value, bool) or not isinstance(value, int | float) or path[-1] == "histogram":  # drawn
+        if (
+            isinstance(value, bool) or not isinstance(value, int | float) or path[-1] in ("histogram", "centroids")
+        ):  # drawn
             continue
         show = next((SHOWN[end] for end in (".".join(path[-2:]), path[-1]) if end in SHOWN), None)
         if show is None:
