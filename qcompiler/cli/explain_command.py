@@ -107,9 +107,8 @@ def _tell_node(found: dict[str, Any]) -> None:
     for item in found["pruned"]:
         result(f"  {item['pass']}: group {item['name']} lost {item['units'] - item['kept']} of {item['units']} units")
     for item in found["clustered"]:
-        result(
-            f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {item['entropy']:.2f} bits each when coded"
-        )
+        coded = f"{item['entropy']:.2f} bits each when coded"
+        result(f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {coded}")
     layer = found["layer"]
     if layer:
         times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))

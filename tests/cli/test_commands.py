@@ -258,7 +258,7 @@ def test_a_damaged_container_is_told_and_nothing_is_written(command: Any, folder
         "none": "no .qcz container",
         "missing": "cannot be read",
     }.items():
-        done = command("unpack", f"{name}.qcz", "out", cwd=folder)
+        done = command("unpack", f"{name}.qcz", "out", "-q", cwd=folder)
         assert done.status == 3
         assert why in done.err
         assert len(done.err.strip().splitlines()) == 1
