@@ -32,7 +32,7 @@ def relative_error(session: Session, expected: Sequence[tuple[Sample, dict[str, 
 
 
 def relative_errors(session: Session, expected: Sequence[tuple[Sample, dict[str, Any]]]) -> dict[str, float]:
-    """Squared error over squared size of each float output; infinite where shapes differ.
+    """Squared error over squared size of each float output, of others the share that differs; infinite where shapes do.
 
     What is not finite in ``expected`` is left out. Raises LoweringError when ``session`` does not run.
     """
@@ -41,10 +41,14 @@ def relative_errors(session: Session, expected: Sequence[tuple[Sample, dict[str,
     for sample, outputs in expected:
         found = session.run(sample)
         for name, array in outputs.items():
-            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
                 continue
             if array.shape != found[name].shape:
                 errors[name], powers[name] = float("inf"), 1.0
+                continue
+            if array.dtype.kind != "f":  # answers: how many are others
+                errors[name] = errors.get(name, 0.0) + float((array != found[name]).sum())
+                powers[name] = powers.get(name, 0.0) + array.size
                 continue
             there = np.isfinite(array)
             real = array[there].astype(np.float64)

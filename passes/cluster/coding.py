@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from qcompiler.passes.cluster.kmeans import cluster
+from qcompiler.passes.cluster.kmeans import cluster, nearest
 from qcompiler.passes.cluster.layers import Layer
 from qcompiler.passes.quantize.least_squares import compensated, output_error
 
@@ -17,6 +17,7 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 _WIDEST = 127  # of even levels on either side of zero
 _BISECTIONS = 40
+_SETTLING = 20  # rounds of Lloyd's algorithm around a level at zero
 _ROUNDS = 12  # of conjugate gradients on the centroids
 
 
@@ -49,6 +50,14 @@ class Coded:
     def factors(self) -> Array:
         """For even levels: what a multiple is multiplied by, float32 [groups, channels, 1]."""
         return (self.scales.astype(np.float64) * self.step).astype(np.float32)
+
+    @property
+    def scale_bytes(self) -> int:
+        """What is stored of scales: one a channel, one alone, or none."""
+        factors = self.factors() if self.even else self.scales
+        if (factors == 1).all():
+            return 0
+        return 4 if (factors == factors.flat[0]).all() else int(factors.nbytes)
 
     @property
     def bits(self) -> int:
@@ -88,7 +97,8 @@ class Coding:
             return np.ones((*rows.shape[:2], 1), np.float32)
         sizes = np.sqrt(np.square(rows).mean(axis=2, keepdims=True))
         usual = float(np.sqrt(np.square(rows).mean())) or 1.0
-        return np.where(sizes > 0, sizes / usual, 1.0).astype(np.float32)
+        found = (sizes / usual).astype(np.float32)
+        return np.where(found > np.finfo(np.float32).tiny, found, np.float32(1.0))  # a channel of next to nothing
 
     def with_bits(self, layer: Layer, bits: float) -> Coded:
         """As many bits for each weight: of an index for k-means, of entropy for even levels."""
@@ -111,11 +121,16 @@ class Coding:
         if self.kind == "even":
             return self._even(layer, float(np.sqrt(12 * error)), self.scales(layer))
         for bits in range(1, 9):
-            found = replace(self, compensate=False)._clustered(layer, bits)
-            off = np.square(found.rows() - layer.rows) * layer.importance
-            if bits == 8 or off.sum() <= error * layer.importance.sum():
+            if bits not in layer.tried:
+                found = replace(self, compensate=False)._clustered(layer, bits)
+                layer.tried[bits] = float((np.square(found.rows() - layer.rows) * layer.importance).sum())
+            if layer.tried[bits] <= error * float(layer.importance.sum()):
                 break
-        return self._clustered(layer, bits)
+        key = (bits, self.compensate)
+        if key not in layer.made:
+            layer.made[key] = self._clustered(layer, bits)
+        made: Coded = layer.made[key]
+        return made
 
     def _even(self, layer: Layer, step: float, scales: Array) -> Coded:
         """Multiples of ``step``: even levels are the best there are for as much entropy (Gish and Pierce, 1968)."""
@@ -167,22 +182,22 @@ class Coding:
         return 1
 
     def _levels(self, values: Array, weights: Array, count: int) -> Array:
-        """``count`` levels, of which one is 0 where some weights are; repeated where there are fewer distinct ones."""
+        """``count`` levels, of which one is 0 where some weights are; repeated where there are fewer distinct ones.
+
+        With a level held at 0 the rest are not the optimum but the better of two: the optimum for all weights with the
+        level next to 0 moved there, and the optimum of one level less for those that are not 0; both by Lloyd's algorithm.
+        """
+        found = cluster(values, count, weights, start=self.start, seed=self.seed).centroids
         zero = values == 0
-        kept = max(1, count - 1) if zero.any() else count
-        found = (
-            cluster(values[~zero], kept, weights[~zero], start=self.start, seed=self.seed).centroids
-            if (~zero).any()
-            else np.zeros(0)
-        )
+        if zero.any() and not zero.all():
+            moved = found.copy()
+            moved[np.abs(found).argmin()] = 0.0
+            fewer = cluster(values[~zero], count - 1, weights[~zero], start=self.start, seed=self.seed).centroids
+            tries = [_settled(values, weights, levels) for levels in (moved, np.concatenate([fewer, [0.0]]))]
+            found = min(tries, key=lambda levels: _error(values, weights, levels))
         if self.integer:
-            step = np.float32(np.abs(found).max(initial=0.0) / _WIDEST) or np.float32(1.0)
-            found = np.rint(found / step) * step
-        if zero.any() and count > 1:
-            found = np.concatenate([found, [0.0]])
-        elif zero.any() and not found.size:
-            found = np.zeros(1)
-        found = np.unique(found)
+            step = np.float32(np.abs(found).max() / _WIDEST) or np.float32(1.0)
+            found = np.unique(np.rint(found / step) * step)
         return np.concatenate([found, np.full(count - found.size, found[-1])])
 
     def _placed(self, layer: Layer, rows: Array, grid: Any) -> Array:
@@ -193,6 +208,21 @@ class Coding:
         found = compensated(rows, layer.second, grid)
         before, after = (output_error(rows, layer.second, made) for made in (nearest, found))
         return np.where((after < before)[:, :, None], found, nearest)
+
+
+def _settled(values: Array, weights: Array, levels: Array) -> Array:
+    """``levels`` at the means of what is nearest to them, in some rounds; one at 0 stays there."""
+    levels = np.unique(levels)
+    for _ in range(_SETTLING):
+        places = nearest(values, levels)
+        mass = np.bincount(places, weights=weights, minlength=levels.size)
+        sums = np.bincount(places, weights=weights * values, minlength=levels.size)
+        levels = np.sort(np.where((levels != 0) & (mass > 0), sums / np.where(mass > 0, mass, 1.0), levels))
+    return np.unique(levels)
+
+
+def _error(values: Array, weights: Array, levels: Array) -> float:
+    return float((weights * np.square(values - levels[nearest(values, levels)])).sum())
 
 
 def _nearest(levels: Array, book: Array, values: Array) -> Array:

@@ -30,7 +30,7 @@ def index_type(coded: Coded, opset: int) -> DType:
 def stored_bytes(coded: Coded, kind: DType) -> int:
     """What the indices, levels and scales take in the model."""
     levels = 0 if coded.even else coded.levels.nbytes
-    return -(-coded.indices.size * kind.bits // 8) + levels + coded.scales.nbytes
+    return -(-coded.indices.size * kind.bits // 8) + levels + coded.scale_bytes
 
 
 def emit(model: Model, layer: Layer, coded: Coded) -> None:

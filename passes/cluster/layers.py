@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ _PLACES = {
     "Conv": (1,), "ConvTranspose": (1,), "MatMul": (1,), "Gemm": (1,), "Gather": (0,),
     "LSTM": (1, 2), "GRU": (1, 2), "RNN": (1, 2),
 }  # fmt: skip
+_HALF_LIMIT = 2.0**14  # above it a level may be more than float16 holds
 _KINDS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16)
 
 
@@ -33,7 +34,8 @@ class Layer:
 
     ``rows`` are float64 [groups, channels, inner]; ``second`` [groups, inner, inner] the damped moments of what they
     are multiplied with, None where there are none. ``noise`` is the relative error of what the layer gives when every
-    weight has a squared error of one.
+    weight has a squared error of one. ``tried`` and ``made`` keep what k-means of so many bits gave: its error, and the
+    coded weight, with or without compensation.
     """
 
     value: Value
@@ -42,11 +44,18 @@ class Layer:
     rows: Array
     second: Array | None = None
     noise: float = 0.0
+    tried: dict[int, float] = field(default_factory=dict)
+    made: dict[tuple[int, bool], Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """For reports."""
         return self.value.name
+
+    @property
+    def nodes(self) -> list[str]:
+        """Names of all who read it."""
+        return list(dict.fromkeys(user.name or user.outputs[0].name for user in self.value.users()))
 
     @property
     def importance(self) -> Array:
@@ -69,17 +78,18 @@ def layers_of(model: Model, least: int, pattern: re.Pattern[str] | None) -> tupl
             node = next((user for user, place in users if place in _places(user)), None)
             if node is None:
                 continue
+            names = [value.name, *(text for user, _ in users for text in (user.name, user.op_type))]
+            array = held.numpy()
+            largest = float(np.abs(array.astype(np.float32)).max())
             if value.is_output or any(place not in _places(user) for user, place in users):
                 left[value.name] = "something reads it that is no layer"
-            elif pattern is not None and any(
-                pattern.search(text) for text in (value.name, node.name, node.op_type) if text
-            ):
+            elif pattern is not None and any(pattern.search(text) for text in names if text):
                 left[value.name] = "excluded"
+            elif not np.isfinite(largest):
+                left[value.name] = "it holds NaN or infinity"
+            elif held.dtype is DType.FLOAT16 and largest > _HALF_LIMIT:
+                left[value.name] = "its weights are at the limit of float16"
             else:
-                array = held.numpy()
-                if not np.isfinite(array.astype(np.float32)).all():
-                    left[value.name] = "it holds NaN or infinity"
-                    continue
                 found.append(Layer(value, node, array, as_rows(node, array)))
     return found, left
 

@@ -31,6 +31,7 @@ _MARGIN = 0.3  # decibels by which a try may be better than wanted and be taken
 _ABOVE = 1.0  # decibels above the recipe's limit, since the samples that score are others
 _USUAL = 20.0  # decibels that are wanted where nobody says
 _BARS = 48  # of the histogram in the report
+_GATHERED = 11  # operator set from which there is GatherElements
 _OPSET = 21  # from which indices of 4 bits are stored as such
 
 
@@ -71,7 +72,6 @@ class ClusterWeights(Pass):
 
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
-    aims: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.codebook not in KINDS:
@@ -82,6 +82,8 @@ class ClusterWeights(Pass):
             raise ValueError(f"bits are 1 to 8, not {self.bits:g}")
         if self.bits is not None and self.codebook == "k-means" and self.bits != int(self.bits):
             raise ValueError(f"bits of an index are whole, not {self.bits:g}; codebook = even takes any")
+        if self.sqnr is not None and not 0 <= self.sqnr <= _PERFECT:
+            raise ValueError(f"sqnr is in decibels, 0 to {_PERFECT:g}, not {self.sqnr:g}")
         if self.size is not None and not 0 < self.size < 1:
             raise ValueError(f"size is the part that remains, between 0 and 1, not {self.size:g}")
         if self.group < 0 or self.block < 0 or (self.group and self.block):
@@ -90,6 +92,11 @@ class ClusterWeights(Pass):
             raise ValueError("group and block are for codebook = k-means; even levels have one step a channel")
         if self.least < 1:
             raise ValueError(f"least has to be at least 1, not {self.least}")
+
+    @property
+    def aims(self) -> bool:
+        """Where nothing else is asked for, the recipe's limit says how far it goes."""
+        return self.bits is None and self.size is None and self.sqnr is None
 
     def run(self, model: Model, context: PassContext) -> int:
         """How many weights were clustered. Raises UsageError for an expression that is none, CalibrationError."""
@@ -102,14 +109,19 @@ class ClusterWeights(Pass):
         if context.data is None and (self.compensate or self.sensitivity):
             context.warn(f"{self.name} judges errors by the weights alone, since there is no data; give --data")
         weigh(model, layers, context.data, threads=context.threads, progress=context.progress)
+        group, block = self._books(model, layers, context)
         coding = Coding(
-            self.codebook, self.start, self.group, self.block, self.scaled, self.sensitivity,
+            self.codebook, self.start, group, block, self.scaled, self.sensitivity,
             self.compensate, self.integer, context.seed,
         )  # fmt: skip
         coded = self._coded(model, layers, coding, context)
         before = sum(layer.array.nbytes for layer in layers)
         if self.raise_opset and any(each.levels.shape[1] <= 16 for each in coded):
-            upgrade_opset(model, _OPSET)
+            behind = upgrade_opset(model, _OPSET)
+            if behind:
+                context.warn(
+                    f"{self.name}: indices take a byte, since the model keeps operator set {model.opset}: {behind}"
+                )
         kinds = [index_type(each, model.opset) for each in coded]
         context.details["layers"] = [
             _told(layer, each, kind.bits) for layer, each, kind in zip(layers, coded, kinds, strict=True)
@@ -120,6 +132,21 @@ class ClusterWeights(Pass):
         for layer, each in zip(layers, coded, strict=True):
             emit(model, layer, each)
         return len(layers)
+
+    def _books(self, model: Model, layers: list[Layer], context: PassContext) -> tuple[int, int]:
+        """``group`` and ``block``, as far as the model can have them."""
+        if (self.group or self.block) and model.opset < _GATHERED:
+            context.warn(f"{self.name}: several codebooks take operator set {_GATHERED}; each weight has one")
+            return 0, 0
+        uneven = [
+            layer.name for layer in layers
+            if (self.block and layer.rows.size % self.block)
+            or (self.group and layer.rows.shape[0] * layer.rows.shape[1] % self.group)
+        ]  # fmt: skip
+        if uneven:
+            named = ", ".join(uneven[:3]) + (" and others" if len(uneven) > 3 else "")
+            context.warn(f"{self.name}: one codebook each for {named}, which do not divide evenly")
+        return self.group, self.block
 
     def _coded(self, model: Model, layers: list[Layer], coding: Coding, context: PassContext) -> list[Coded]:
         if self.bits is not None:
@@ -150,7 +177,13 @@ class ClusterWeights(Pass):
                 low = middle
             else:
                 high = middle
-        return self._with_budget(layers, coding, math.exp(high), context)
+        made = self._with_budget(layers, coding, math.exp(high), context)
+        took = sum(map(_coded_bytes, made))
+        if took > 1.1 * goal:
+            context.warn(
+                f"{self.name}: the weights take {took / goal * self.size:.3f} of their size, not {self.size:g}"
+            )
+        return made
 
     def _of_quality(
         self, model: Model, layers: list[Layer], coding: Coding, wanted: float, context: PassContext
@@ -159,6 +192,9 @@ class ClusterWeights(Pass):
         assert context.data is not None
         samples = context.data.subset(range(0, len(context.data), -(-len(context.data) // _JUDGES)))
         expected = expected_outputs(open_session(model, threads=context.threads), samples)
+        if not expected or not relative_errors(open_session(model, threads=context.threads), expected):
+            context.warn(f"{self.name} judges errors by the weights alone, since no output can be compared")
+            return self._with_budget(layers, coding, 10 ** (-wanted / 10) / sum(x.rows.size for x in layers), context)
         fine: tuple[float, float, list[Coded]] | None = None  # logarithm of the budget, decibels, and what it made
         coarse: tuple[float, float] | None = None
         point = math.log(10 ** (-wanted / 10) / sum(layer.rows.size for layer in layers))
@@ -208,8 +244,7 @@ def _coded_bytes(coded: Coded) -> float:
     """What a weight takes once its indices are coded by entropy: indices, table of frequencies, levels, scales."""
     present = len(np.unique(coded.indices))
     levels = 0 if coded.even else coded.levels.nbytes
-    scales = coded.scales.nbytes if (coded.scales != 1).any() else 0
-    return entropy_of(coded.indices) * coded.indices.size / 8 + 2 * present + levels + scales
+    return entropy_of(coded.indices) * coded.indices.size / 8 + 2 * present + levels + coded.scale_bytes
 
 
 def _told(layer: Layer, coded: Coded, bits: int) -> dict[str, Any]:
@@ -221,9 +256,9 @@ def _told(layer: Layer, coded: Coded, bits: int) -> dict[str, Any]:
     counts, _ = np.histogram(rows, bins=_BARS, range=(low, high if high > low else low + 1.0))
     return {
         "name": layer.name,
-        "node": layer.node.name or layer.node.outputs[0].name,
+        "nodes": layer.nodes,
         "weights": layer.rows.size,
-        "levels": int(coded.levels.shape[1]),
+        "levels": max(len(np.unique(book)) for book in coded.levels),
         "bits": bits,
         "entropy": entropy_of(coded.indices),
         "zeros": float((coded.rows() == 0).mean()),
@@ -231,5 +266,5 @@ def _told(layer: Layer, coded: Coded, bits: int) -> dict[str, Any]:
         "low": low,
         "high": high,
         "histogram": [int(count) for count in counts],
-        "centroids": [float(level) for level in coded.levels[0]],
+        "centroids": [float(level) for level in np.unique(coded.levels[0])],
     }

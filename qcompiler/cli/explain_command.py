@@ -87,7 +87,7 @@ def _tell_model(found: dict[str, Any]) -> None:
         table(pruned, ("what was pruned", "units", "kept", "which went", "weights that were cut"))
     if found["clustered"]:
         clustered = [
-            (item["name"], item["node"], str(item["weights"]), str(item["levels"]), str(item["bits"]),
+            (item["name"], some(item["nodes"]), str(item["weights"]), str(item["levels"]), str(item["bits"]),
              f"{item['entropy']:.2f}", _number(item["sqnr_db"], 1))
             for item in found["clustered"]
         ]  # fmt: skip

@@ -47,6 +47,7 @@ _RANDOM = 2  # random samples on which lossless passes are checked where there a
 _EXACT = 40.0  # decibels that a lossless rewrite keeps on every sample, whatever the order of additions
 _NOTHING = 1e-5  # a difference below this is none, however small the output itself
 _USUAL = {"min_sqnr": 20.0, "min_speedup": 1.0}  # limits of a lossy recipe that sets none
+_FARTHEST = 10.0  # decibels by which the bar rises at once
 _LOOKED_AT = 32  # samples that tell one set of data from another
 _TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
 
@@ -362,7 +363,7 @@ def _changed(
         if not deficit or job.context.min_sqnr is None or not any(item.aims for item in passes):
             break
         if attempt < _TRIES - 1:
-            job.context.min_sqnr += deficit + 0.5
+            job.context.min_sqnr += min(deficit, _FARTHEST) + 0.5
             job.progress(f"{reason}; once more")
     worst = found.quality.sqnr_db
     for record in records:

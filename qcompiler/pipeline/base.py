@@ -72,8 +72,7 @@ class Pass:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
     ``changes_numbers`` says that a lossy pass changes what the model computes at once, so that the result is judged
-    before anything else is done with it. ``aims`` says that it goes as far as ``context.min_sqnr`` lets it, so that
-    it can be run again with a higher one when other samples fall below the limit.
+    before anything else is done with it.
     ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
     """
 
@@ -82,7 +81,6 @@ class Pass:
     keeps_types: ClassVar[bool] = False
     looks_far: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = False
-    aims: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"
@@ -108,6 +106,11 @@ class Pass:
         model.settled[self] = Clock.now
         Clock.now += 1
         return count
+
+    @property
+    def aims(self) -> bool:
+        """Whether it goes as far as ``context.min_sqnr`` lets it, so that a higher one makes it go less far."""
+        return False
 
     def options(self) -> dict[str, Any]:
         """The options by name, as a recipe writes them."""

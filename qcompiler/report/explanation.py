@@ -23,8 +23,8 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
     ``chosen`` (each form that layers took: how many, their times in the source and now, and which of them leaves fewest
     decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
-    went whole), ``clustered`` (weights by pass: name, node, weights, levels, bits, entropy, sqnr_db), ``layers`` (those
-    that stayed float, and why).
+    went whole), ``clustered`` (weights by pass: name, nodes, weights, levels, bits, entropy, sqnr_db) and ``layers``
+    (those that stayed float, and why).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -77,7 +77,7 @@ def _pruned(report: Document) -> list[dict[str, Any]]:
 
 def _clustered(report: Document) -> list[dict[str, Any]]:
     """Weights that passes that were not rolled back clustered."""
-    keys = ("name", "node", "weights", "levels", "bits", "entropy", "sqnr_db")
+    keys = ("name", "nodes", "weights", "levels", "bits", "entropy", "sqnr_db")
     return [
         {"pass": item["name"], **{key: layer[key] for key in keys}}
         for item in report["passes"]
@@ -131,7 +131,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "near_misses": [{key: item[key] for key in ("pass", "rule", "reason", "matched")} for item in misses],
         "layer": layer and {**layer, "advice": _advice(layer)},
         "pruned": [item for item in _pruned(report) if name in item["nodes"]],
-        "clustered": [item for item in _clustered(report) if item["node"] == name],
+        "clustered": [item for item in _clustered(report) if name in item["nodes"]],
     }
 
 

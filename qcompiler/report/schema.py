@@ -76,7 +76,7 @@ SHAPE: dict[Any, Shape] = {
                 "layers?": [
                     {
                         "name": str,
-                        "node": str,
+                        "nodes": [str],
                         "weights": int,
                         "levels": int,
                         "bits": int,

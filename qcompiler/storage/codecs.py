@@ -27,6 +27,8 @@ _ESCAPE = 255  # a gap of so many zeros and no symbol behind it
 _LEVEL, _REST_LEVEL = 1, 19  # zstandard's, for tensors and for the little that stands between them
 _REST = 1 << 20  # bytes up to which the slow level is worth its time
 _MOST = 65535  # of a frequency, as it is written
+_WINDOW = 1 << 27  # bytes that a frame may look back
+_BITS = (2, 4, 8)  # of a symbol
 
 
 def need_libraries() -> None:
@@ -44,7 +46,7 @@ def encoded(data: bytes, bits: int = 0, *, thorough: bool = True) -> bytes:
     Elements of 2, 4 and 8 bits are symbols; larger ones are split into planes of their bytes. Without ``thorough`` up
     to a twentieth is given away where another codec is faster.
     """
-    if bits in (2, 4, 8):
+    if bits in _BITS:
         return _by_symbols(data, bits, thorough)
     if bits in (16, 32, 64) and len(data) % (bits // 8) == 0:
         planes = np.frombuffer(data, np.uint8).reshape(-1, bits // 8).T
@@ -63,9 +65,11 @@ def decoded(data: bytes, size: int) -> bytes:
         found = _unzstd(rest, size)
     elif codec == _PLANES:
         width = rest[0]
+        if not width or size % width:
+            raise ValueError(f"planes of {width} bytes")
         found = np.frombuffer(_unzstd(rest[1:], size), np.uint8).reshape(width, -1).T.tobytes()
     elif codec == _SYMBOLS:
-        bits = rest[0]
+        bits = _bits_of(rest)
         found = _packed(_read_symbols(rest[1:], size * 8 // bits, 1 << bits)[0], bits)
     elif codec == _SPARSE:
         found = _read_sparse(rest, size)
@@ -74,6 +78,12 @@ def decoded(data: bytes, size: int) -> bytes:
     if len(found) != size:
         raise ValueError(f"a chunk of {len(found)} bytes instead of {size}")
     return found
+
+
+def _bits_of(data: bytes) -> int:
+    if not data or data[0] not in _BITS:
+        raise ValueError("symbols of no size")
+    return data[0]
 
 
 def _plain(data: bytes, level: int) -> bytes:
@@ -92,9 +102,10 @@ def _zstd(data: bytes, level: int) -> bytes:
 def _unzstd(data: bytes, size: int) -> bytes:
     import zstandard
 
-    try:
-        return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
-    except zstandard.ZstdError as error:
+    try:  # what a frame says of its own size is not believed
+        with zstandard.ZstdDecompressor(max_window_size=_WINDOW).stream_reader(data) as reader:
+            return bytes(reader.read(size + 1))
+    except (zstandard.ZstdError, MemoryError) as error:
         raise ValueError(str(error)) from None
 
 
@@ -201,9 +212,12 @@ def _sparse(symbols: Array, counts: Array, bits: int) -> bytes:
 
 
 def _read_sparse(data: bytes, size: int) -> bytes:
-    bits = data[0]
+    bits = _bits_of(data)
     usual, others, count = struct.unpack_from("<BII", data, 1)
-    symbols = np.full(size * 8 // bits, usual, np.uint8)
+    total = size * 8 // bits
+    if others > total or count > others + total // _ESCAPE:
+        raise ValueError("more positions than elements")
+    symbols = np.full(total, usual, np.uint8)
     if others:
         codes, rest = _read_symbols(data[10:], count, 256)
         ends = codes != _ESCAPE

@@ -19,7 +19,7 @@ VERSION = 1
 FILE, CHUNK, FILE_END, END = b"F", b"C", b"S", b"Z"
 """Kinds of records: a file's name and size, some of its bytes, its SHA-256, and the end of the container."""
 
-_MOST = 1 << 26  # bytes of one record: a length beyond is no length
+_MOST = (1 << 22) + (1 << 16)  # bytes of one record: a length beyond is no length
 _HEAD = struct.Struct("<8sHH")  # magic, version, nothing
 _RECORD = struct.Struct("<cI")  # kind, length
 _SUM = struct.Struct("<I")  # CRC-32 of kind, length and payload, and of all records before

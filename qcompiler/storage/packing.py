@@ -15,7 +15,7 @@ from typing import Any
 from qcompiler.errors import ImportFailure, OutputError
 from qcompiler.storage.codecs import decoded, encoded, need_libraries
 from qcompiler.storage.container import CHUNK, END, FILE, FILE_END, Reader, Writer
-from qcompiler.storage.segments import Segment, segments_of
+from qcompiler.storage.segments import Segment, tensors_of
 
 __all__ = ["Packed", "pack", "unpack"]
 
@@ -51,6 +51,10 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
         raise ImportFailure(f"there is no file or folder {source}", hint="give a folder that `qcompiler compile` made")
     files, segments = _files(source, target)
     base = source if source.is_dir() else source.parent
+    names = {path: path.relative_to(base).as_posix() for path in files}
+    for name in names.values():
+        if not _is_inside(name):
+            raise ImportFailure(f"{name!r} is no name that a container may hold", hint="rename the file")
     partial = target.with_name(f".{target.name}.{os.getpid()}.part")
     thorough = sum(path.stat().st_size for path in files) <= _LARGE
     total = 0
@@ -59,7 +63,7 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
         with partial.open("wb") as out:
             writer = Writer(out)
             for path in files:
-                name, size = path.relative_to(base).as_posix(), path.stat().st_size
+                name, size = names[path], path.stat().st_size
                 progress(f"packing {name}")
                 writer.record(FILE, json.dumps({"name": name, "size": size}).encode())
                 digest = hashlib.sha256()
@@ -80,27 +84,28 @@ def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], No
 
 def _files(source: Path, target: Path) -> tuple[list[Path], dict[Path, list[Segment]]]:
     """The files to pack in the order of their names, and where tensors lie in them. Raises ImportFailure."""
-    if source.is_dir():
-        there = sorted(path for path in source.rglob("*") if path.is_file() or path.is_symlink())
-        odd = next((path for path in there if path.is_symlink()), None)
-        if odd is not None:
-            raise ImportFailure(f"{odd} is a link, which is not packed", hint="put the file itself there")
-        files = [path for path in there if path.resolve() != target.resolve()]
-        models = [path for path in files if path.suffix == ".onnx"]
-    else:
-        models = files = [source]
     segments: dict[Path, list[Segment]] = {}
-    for model in models:
-        for path, found in segments_of(model).items():
-            segments.setdefault(path, found)
     if not source.is_dir():
-        beside = [path for path in segments if path != source]
-        missing = next((path for path in beside if not path.is_file()), None)
-        if missing is not None or any(path.resolve().parent != source.resolve().parent for path in beside):
-            raise ImportFailure(f"{source} has its weights in {missing or beside[0]}, which is not beside it")
-        files = [source, *sorted(beside)]
+        try:
+            found = tensors_of(source)
+        except ValueError:
+            raise ImportFailure(f"{source} is no ONNX file", hint="give a folder, or a model") from None
+        home = source.resolve().parent
+        for path in sorted(found.external):
+            if not path.is_file() or not path.resolve().is_relative_to(home):
+                raise ImportFailure(f"{source} has weights in {path}, which is not beside it")
+        return [source, *sorted(found.external)], found.segments
+    there = sorted(path for path in source.rglob("*") if path.is_file() or path.is_symlink())
+    odd = next((path for path in there if path.is_symlink()), None)
+    if odd is not None:
+        raise ImportFailure(f"{odd} is a link, which is not packed", hint="put the file itself there")
+    files = [path for path in there if path.resolve() != target.resolve()]
     if not files:
         raise ImportFailure(f"{source} holds no files", hint="give a folder that `qcompiler compile` made")
+    for model in (path for path in files if path.suffix == ".onnx"):
+        with contextlib.suppress(ValueError):  # then it is coded as any other file
+            for path, found_there in tensors_of(model).segments.items():
+                segments.setdefault(path, found_there)
     return files, segments
 
 
@@ -167,13 +172,24 @@ def unpack(source: str | Path, folder: Path, *, progress: Callable[[str], None] 
 def _named(reader: Reader, payload: bytes) -> tuple[str, int]:
     try:
         found = json.loads(payload)
-        name, size = str(found["name"]), int(found["size"])
-    except (ValueError, KeyError, TypeError):
+        name, size = found["name"], found["size"]
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise reader.broken("a file has no name") from None
-    parts = PurePosixPath(name).parts
-    if not parts or PurePosixPath(name).is_absolute() or ".." in parts or set(name) & set("\\:\0") or size < 0:
+    if type(name) is not str or type(size) is not int or size < 0:
+        raise reader.broken("a file has no name or size")
+    if not _is_inside(name):
         raise ImportFailure(f"{reader.name} names a file outside of its folder: {name!r}", hint="do not trust it")
     return name, size
+
+
+def _is_inside(name: str) -> bool:
+    """True for a relative path that stays in its folder on every system."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    parts = PurePosixPath(name).parts
+    return bool(parts) and not PurePosixPath(name).is_absolute() and ".." not in parts and not set(name) & set("\\:\0")
 
 
 def _contents(reader: Reader, records: Iterator[tuple[bytes, bytes]], size: int) -> Iterator[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +10,19 @@ from typing import BinaryIO
 
 from qcompiler.dtypes import DType
 
-__all__ = ["Segment", "segments_of"]
+__all__ = ["Segment", "Tensors", "tensors_of"]
 
 _SMALL = 256  # bytes below which a tensor is not worth a treatment of its own
+_KNOWN = frozenset(int(kind) for kind in DType)
 
 # Fields of ONNX messages that hold other messages, by kind: onnx.proto3.
 _INSIDE = {
     "model": {7: "graph", 25: "function"},
-    "graph": {1: "node", 5: "tensor"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
     "function": {7: "node"},
     "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
 }
 _DATA_TYPE, _FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL = 2, 4, 9, 10, 13
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -34,19 +37,32 @@ class Segment:
     dtype: DType
 
 
-def segments_of(path: Path) -> dict[Path, list[Segment]]:
-    """The tensors of the ONNX model at ``path`` by the file in which they lie, in order and without overlaps.
+@dataclass
+class Tensors:
+    """Where the tensors of a model lie: segments by file, in order and without overlaps, and every external file."""
 
-    Tensors of few bytes are left out. What is no ONNX file has none.
+    segments: dict[Path, list[Segment]]
+    external: set[Path]
+
+
+def tensors_of(path: Path) -> Tensors:
+    """The tensors of the ONNX model at ``path``; segments of those of few bytes are left out.
+
+    Paths of external files are normalized, and may lead anywhere. Raises ValueError for what is no ONNX file.
     """
     found: dict[Path, set[Segment]] = {}
-    try:
-        with path.open("rb") as file:
-            for where, segment in _tensors(file, path.stat().st_size):
-                found.setdefault(path if not where else path.parent / where, set()).add(segment)
-    except (ValueError, EOFError):
-        return {}
-    return {place: _apart(sorted(segments)) for place, segments in found.items()}
+    external: set[Path] = set()
+    with path.open("rb") as file:
+        for where, start, size, dtype in _tensors(file, path.stat().st_size):
+            place = path
+            if where:
+                place = path.parent / os.path.normpath(where)
+                external.add(place)
+            if size < 0:  # all the rest of an external file
+                size = place.stat().st_size - start if place.is_file() else 0
+            if size >= _SMALL and start >= 0 and dtype in _KNOWN:
+                found.setdefault(place, set()).add(Segment(start, size, DType(dtype)))
+    return Tensors({place: _apart(sorted(segments)) for place, segments in found.items()}, external)
 
 
 def _apart(segments: list[Segment]) -> list[Segment]:
@@ -57,8 +73,8 @@ def _apart(segments: list[Segment]) -> list[Segment]:
     return kept
 
 
-def _tensors(file: BinaryIO, size: int) -> Iterator[tuple[str, Segment]]:
-    """Each tensor, with the name of the external file in which it lies, or nothing."""
+def _tensors(file: BinaryIO, size: int) -> Iterator[tuple[str, int, int, int]]:
+    """Each tensor: external file or nothing, place, size (-1: to the end of that file) and element type."""
     waiting = [("model", 0, size)]
     while waiting:
         kind, start, end = waiting.pop()
@@ -67,12 +83,17 @@ def _tensors(file: BinaryIO, size: int) -> Iterator[tuple[str, Segment]]:
             continue
         for number, wire, at, length in _fields(file, start, end):
             inside = _INSIDE[kind].get(number)
-            # What is short holds no large tensor, but a tensor that lies elsewhere is short itself.
-            if inside is not None and wire == _BYTES and (length >= _SMALL or inside == "tensor"):
+            if inside is not None and wire == _BYTES and (length >= _SMALL or _points_away(file, at, length)):
                 waiting.append((inside, at, at + length))
 
 
-def _tensor(file: BinaryIO, start: int, end: int) -> Iterator[tuple[str, Segment]]:
+def _points_away(file: BinaryIO, at: int, length: int) -> bool:
+    """True when a message too short for a large tensor may name an external file."""
+    file.seek(at)
+    return b"location" in file.read(length)
+
+
+def _tensor(file: BinaryIO, start: int, end: int) -> Iterator[tuple[str, int, int, int]]:
     dtype, raw, external = 0, (0, 0), dict[str, str]()
     for number, wire, at, length in _fields(file, start, end):
         if number == _DATA_TYPE and wire == _VARINT:
@@ -85,14 +106,10 @@ def _tensor(file: BinaryIO, start: int, end: int) -> Iterator[tuple[str, Segment
                 file.seek(place)
                 entry[inner] = file.read(count).decode()
             external[entry.get(1, "")] = entry.get(2, "")
-    try:
-        kind = DType(dtype)
-    except ValueError:
-        return
-    if raw[1] >= _SMALL:
-        yield "", Segment(*raw, kind)
-    if external.get("location") and int(external.get("length", 0)) >= _SMALL:
-        yield external["location"], Segment(int(external.get("offset", 0)), int(external["length"]), kind)
+    if raw[1]:
+        yield "", *raw, dtype
+    if external.get("location"):
+        yield external["location"], int(external.get("offset") or 0), int(external.get("length") or -1), dtype
 
 
 def _fields(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:

@@ -67,7 +67,7 @@ RICH: dict[str, Any] = {
                 "layers": [
                     {
                         "name": "stem_weight",
-                        "node": "stem",
+                        "nodes": ["stem"],
                         "weights": 9408,
                         "levels": 16,
                         "bits": 4,

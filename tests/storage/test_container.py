@@ -18,7 +18,7 @@ from qcompiler.errors import ImportFailure, OutputError
 from qcompiler.storage import pack, unpack
 from qcompiler.storage.codecs import decoded, encoded
 from qcompiler.storage.container import CHUNK, END, FILE, FILE_END, Writer
-from qcompiler.storage.segments import segments_of
+from qcompiler.storage.segments import tensors_of
 
 
 def model(*, external: str | None = None, folder: Path | None = None) -> bytes:
@@ -92,15 +92,17 @@ def test_one_model_is_packed_with_its_data(build: Path, tmp_path: Path) -> None:
 
 
 def test_tensors_are_found_wherever_they_lie(build: Path) -> None:
-    inside = segments_of(build / "other.onnx")[build / "other.onnx"]
+    inside = tensors_of(build / "other.onnx").segments[build / "other.onnx"]
     kinds = sorted(segment.dtype.name for segment in inside)
     assert kinds == ["FLOAT"] * 5 + ["FLOAT16", "INT64", "INT8", "UINT4", "UINT8"]
     data = (build / "other.onnx").read_bytes()
     wanted = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32).tobytes()
     assert wanted in [data[segment.start : segment.start + segment.size] for segment in inside]
-    outside = segments_of(build / "model.onnx")
-    assert build / "model.onnx.data" in outside
-    assert segments_of(build / "report.json") == {}
+    outside = tensors_of(build / "model.onnx")
+    assert build / "model.onnx.data" in outside.segments
+    assert outside.external == {build / "model.onnx.data"}
+    with pytest.raises(ValueError):
+        tensors_of(build / "report.json")
 
 
 @given(
@@ -186,7 +188,9 @@ def written(path: Path, records: list[tuple[bytes, bytes]]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["../evil", "/etc/evil", "a/../../evil", "a\\evil", "C:evil", "", "..", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../evil", "/etc/evil", "a/../../evil", "a\\evil", "C:evil", "", "..", "a\0b", "\ud800"]
+)
 def test_names_that_leave_the_folder(name: str, tmp_path: Path) -> None:
     import hashlib
 
@@ -203,6 +207,8 @@ BAD: dict[str, list[tuple[bytes, bytes]]] = {
     "no file": [(END, b"")],
     "a chunk without a file": [(CHUNK, b"\1\0\0\0\0a"), (END, b"")],
     "no name": [(FILE, b"[]"), (END, b"")],
+    "a size without end": [(FILE, b'{"name": "a", "size": Infinity}'), (END, b"")],
+    "deep JSON": [(FILE, b"[" * 50_000), (END, b"")],
     "a size that is none": [(FILE, b'{"name": "a", "size": -1}'), (END, b"")],
     "a chunk that is too long": [(FILE, b'{"name": "a", "size": 1}'), (CHUNK, b"\2\0\0\0\0ab"), (END, b"")],
     "a codec that nobody knows": [(FILE, b'{"name": "a", "size": 1}'), (CHUNK, b"\1\0\0\0\x63a"), (END, b"")],
@@ -236,6 +242,67 @@ def test_two_files_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(ImportFailure, match="twice"):
         (tmp_path / "in").mkdir()
         unpack(written(tmp_path / "x.qcz", [*one, *one, (END, b"")]), tmp_path / "in")
+
+
+def test_external_files_are_all_packed_however_small(tmp_path: Path) -> None:
+    """Small tensors, one without a length, and one in the attribute of a short node."""
+    folder = tmp_path / "m"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    held = []
+    for name, size in {"w": 4000, "b": 8}.items():
+        (folder / name).write_bytes(random.standard_normal(size).astype(np.float32).tobytes())
+        tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[size], data_location=TensorProto.EXTERNAL)
+        tensor.external_data.add(key="location", value=name if name == "w" else f"./sub/../{name}")
+        held.append(tensor)
+    (folder / "c").write_bytes(np.ones(3, np.float32).tobytes())
+    inner = TensorProto(name="c", data_type=TensorProto.FLOAT, dims=[3], data_location=TensorProto.EXTERNAL)
+    inner.external_data.add(key="location", value="c")
+    graph = helper.make_graph([helper.make_node("Constant", [], ["c"], value=inner)], "g", [],
+                              [helper.make_tensor_value_info("c", 1, [3])], held)  # fmt: skip
+    (folder / "model.onnx").write_bytes(helper.make_model(graph).SerializeToString())
+    assert pack(folder / "model.onnx", tmp_path / "m.qcz").files == 4
+    back = tmp_path / "back"
+    back.mkdir()
+    unpack(tmp_path / "m.qcz", back)
+    assert contents(back) == contents(folder)
+
+
+def test_what_could_not_be_unpacked_is_not_packed(build: Path, tmp_path: Path) -> None:
+    (build / "a:b.txt").write_text("x")
+    with pytest.raises(ImportFailure, match="no name that a container may hold"):
+        pack(build, tmp_path / "x.qcz")
+    with pytest.raises(ImportFailure, match="no ONNX file"):
+        pack(build / "report.json", tmp_path / "x.qcz")
+    assert not (tmp_path / "x.qcz").exists()
+
+
+def test_crafted_records_take_no_memory(tmp_path: Path) -> None:
+    import struct
+    import tracemalloc
+
+    import zstandard
+
+    bomb = zstandard.ZstdCompressor().compress(bytes(1 << 30))  # says so, and would be so
+    head = json.dumps({"name": "a", "size": 4}).encode()
+    table = np.packbits(np.ones(256, bool)).tobytes() + np.ones(256, "<u2").tobytes()
+    crafted = {
+        "bomb": b"\x01" + bomb,
+        "gaps": b"\x04\x08" + struct.pack("<BII", 0, 1, 1 << 28) + table + struct.pack("<I", 0),
+        "others": b"\x04\x08" + struct.pack("<BII", 0, 1 << 30, 1) + table + struct.pack("<I", 0),
+        "bits": b"\x03\x20" + bytes(1 << 20),
+        "no bits": b"\x03\x00" + bytes(64),
+    }
+    for name, code in crafted.items():
+        records = [(FILE, head), (CHUNK, struct.pack("<I", 4) + code), (END, b"")]
+        path, folder = written(tmp_path / f"{name}.qcz", records), tmp_path / name
+        folder.mkdir()
+        tracemalloc.start()
+        with pytest.raises(ImportFailure):
+            unpack(path, folder)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 32 << 20, name
 
 
 def test_what_cannot_be_packed(build: Path, tmp_path: Path) -> None:

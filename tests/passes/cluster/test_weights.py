@@ -276,7 +276,7 @@ def test_even_levels_take_less_entropy_than_k_means_for_the_same_error() -> None
 @pytest.mark.parametrize(
     "options",
     [
-        {"bits": 9}, {"bits": 0.5}, {"bits": 2.5}, {"codebook": "curved"}, {"start": "anywhere"}, {"size": 1.5},
+        {"bits": 9}, {"sqnr": float("inf")}, {"sqnr": float("nan")}, {"sqnr": -5.0}, {"bits": 0.5}, {"bits": 2.5}, {"codebook": "curved"}, {"start": "anywhere"}, {"size": 1.5},
         {"group": 2, "block": 2}, {"group": -1}, {"block": 8, "codebook": "even"}, {"least": 0},
     ],
 )  # fmt: skip
@@ -315,3 +315,78 @@ def test_what_was_clustered_survives_saving(tmp_path: Any) -> None:
     again = load(tmp_path / "m.onnx")
     x = feeds(model)
     np.testing.assert_array_equal(open_session(again).run(x)["y"], open_session(model).run(x)["y"])
+
+
+def test_one_zero_costs_next_to_nothing() -> None:
+    values = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
+    text = "g (float[n,40] x) => (float[n,50] y) { y = MatMul(x, w) }"
+    for bits in (2, 3, 4):
+        errors = []
+        for first in (values[0, 0], 0.0):
+            w = values.copy()
+            w[0, 0] = first
+            model = with_constants(model_of(text, w=w.shape), w=w)
+            ClusterWeights(bits=bits, scaled=False, least=100).run(model, PassContext())
+            (made,) = evaluated(model).values()
+            errors.append(float(np.square(made - w).sum()))
+            assert (made[w == 0] == 0).all()
+        assert errors[1] <= 1.3 * errors[0]  # a level at zero is one that is not free
+
+
+def test_channels_of_next_to_nothing() -> None:
+    w = np.random.default_rng(0).standard_normal((16, 24)).astype(np.float32)
+    w[:, 3] = 1e-45
+    for codebook in ("k-means", "even"):
+        model = model_of("g (float[n,16] x) => (float[n,24] y) { y = MatMul(x, w) }", w=w.shape)
+        model = with_constants(model, w=w)
+        ClusterWeights(bits=4, codebook=codebook, least=100).run(model, context_for(model))
+        (made,) = evaluated(model).values()
+        assert np.abs(made - w).max() < 0.5
+
+
+def test_models_that_give_answers_are_judged_by_them() -> None:
+    text = "g (float[n,16] x) => (int64[n] y) { a = MatMul(x, w) y = ArgMax<axis=1, keepdims=0>(a) }"
+    model = model_of(text, w=(16, 24))
+    infer_types(model)
+    source = open_session(model)
+    context = context_for(model, 32)
+    ClusterWeights(sqnr=12.0, least=100).run(model, context)
+    session = open_session(model)
+    assert context.data is not None
+    right = [float((session.run(x)["y"] == source.run(x)["y"]).mean()) for x in context.data]
+    assert np.mean(right) > 0.9
+
+
+def test_an_excluded_node_keeps_what_it_shares() -> None:
+    text = """g (float[4,16] x) => (float[4,16] y, float[4,16] z) {
+        [first] y = MatMul(x, w) [second] z = MatMul(x, w) }"""
+    for name in ("first", "second"):
+        model = model_of(text, w=(16, 16))
+        context = PassContext()
+        assert ClusterWeights(bits=4, least=100, exclude=f"^{name}$").run(model, context) == 0
+
+
+def test_the_report_says_what_is_stored() -> None:
+    for scaled in (True, False):
+        model = SHAPES["vit"]()
+        context = PassContext()
+        ClusterWeights(bits=4, least=64, scaled=scaled).run(model, context)
+        held = sum(
+            value.const.nbytes for value in model.graph.constants
+            if value.const is not None and value.name.rpartition("_")[2] in ("indices", "codebook", "scale")
+        )  # fmt: skip
+        assert context.details["bytes"]["clustered"] == held
+
+
+def test_codebooks_that_do_not_divide_evenly_are_told() -> None:
+    model = SHAPES["vit"]()
+    context = PassContext()
+    ClusterWeights(bits=3, group=7, least=64).run(model, context)
+    assert any("do not divide evenly" in text for text in context.warnings)
+
+
+def test_a_size_out_of_reach_is_told() -> None:
+    model = SHAPES["vit"]()
+    context = PassContext()
+    ClusterWeights(size=0.001, codebook="even", least=64).run(model, context)
+    assert any("not 0.001" in text for text in context.warnings)
