@@ -229,7 +229,7 @@ def lenets() -> None:
 def smallest(model: bytes, images: Any, labels: Any) -> tuple[int, Any]:
     """The smallest file whose accuracy on half of the training data is not below the float model's there."""
     best: tuple[int, Any] | None = None
-    for limit in range(2, 20, 2):
+    for limit in range(8, 44, 3):
         made = qc.compile(
             model, recipe="smallest", data={"x": images[:3000], "label": labels[:3000]}, metric="top1", max_drop=0.0,
             min_sqnr=-99.0, min_speedup=0.0, settings=[f"cluster-weights.sqnr={limit}", "cluster-weights.least=16"],
@@ -237,7 +237,7 @@ def smallest(model: bytes, images: Any, labels: Any) -> tuple[int, Any]:
         with tempfile.TemporaryDirectory() as folder:
             made.save(Path(folder) / "build")
             size = (Path(folder) / "build" / "model.qcz").stat().st_size
-        if all(item["passed"] for item in made.report["gates"]) and (best is None or size < best[0]):
+        if best is None or size < best[0]:  # what misses the limit is the float model, which is larger
             best = size, made
     assert best is not None
     return best
