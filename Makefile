@@ -25,6 +25,9 @@ lint: $(DEV)
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
+# The jobs share the cores: threads of numpy's own would wait for each other.
+test test-long: export OPENBLAS_NUM_THREADS := 1
+
 test: lint
 	$(PY) -m pytest -q -n $(JOBS) -m "not long"
 

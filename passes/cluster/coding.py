@@ -184,8 +184,8 @@ class Coding:
     def _levels(self, values: Array, weights: Array, count: int) -> Array:
         """``count`` levels, of which one is 0 where some weights are; repeated where there are fewer distinct ones.
 
-        With a level held at 0 the rest are not the optimum but the better of two, by Lloyd's algorithm: from the optimum
-        for all weights with the level next to 0 moved there, and from that of one level less for those that are not 0.
+        With a level held at 0 the rest are not the optimum but the better of two, by Lloyd's algorithm: from the
+        optimum for all with the level next to 0 moved there, and from that of one level less for what is not 0.
         """
         found = cluster(values, count, weights, start=self.start, seed=self.seed).centroids
         zero = values == 0

@@ -60,7 +60,13 @@ def test_minilm(tmp_path: Path) -> None:
     assert result.report["quality"]["outputs"]["sentence_embedding"]["cosine"] >= 0.99
 
 
-@pytest.mark.parametrize("name", ["silero-vad", "selfattn-mnist", "cifar10-cnn", "mnist-cntk", "squeezenet1.1-fp16"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "silero-vad", "selfattn-mnist", "mnist-cntk",
+        pytest.param("cifar10-cnn", marks=pytest.mark.long), pytest.param("squeezenet1.1-fp16", marks=pytest.mark.long),
+    ],
+)  # fmt: skip
 def test_others_keep_their_limit_or_stay(name: str, tmp_path: Path) -> None:
     """Nested graphs, recurrent layers, float16: whatever is clustered loads in a stock onnxruntime."""
     result = qc.compile(model_path(name), recipe="cluster", data=samples(name, 16), min_sqnr=25.0, min_speedup=0.0)
