@@ -61,6 +61,7 @@ def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str,
     from qcompiler.compiler import find_recipe, find_target, name_all
     from qcompiler.errors import OutputError
     from qcompiler.onnx_io import infer_types, load, upgrade_opset
+    from qcompiler.ops import info
     from qcompiler.passes.prune import channel_groups
     from qcompiler.pipeline import PassContext, Pipeline
 
@@ -88,7 +89,14 @@ def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str,
             "values": [f"{value.name}[{axis}]" for value, axis in group.places if value not in held],
         })  # fmt: skip
     kept = {node.name or node.output.name: reason for node, reason in found.kept.items()}
-    return {"groups": groups, "kept_whole": kept}
+    places = {place for group in found.groups for place in group.places}
+    weights = {}
+    for node in model.graph:
+        known, weight = info(node), node.input(1)
+        if known is not None and known.role == "compute" and weight is not None and weight in held:
+            weights[weight] = held[weight]
+    within = sum(size for value, size in weights.items() if any((value, axis) in places for axis in range(8)))
+    return {"groups": groups, "kept_whole": kept, "weights": sum(weights.values()), "weights_in_groups": within}
 
 
 def _tell_groups(found: dict[str, Any]) -> None:
@@ -97,6 +105,8 @@ def _tell_groups(found: dict[str, Any]) -> None:
         for item in found["groups"]
     ]
     table(rows, ("group", "units", "parameters", "weights that are cut", "values that get narrower"))
+    share = found["weights_in_groups"] / found["weights"] if found["weights"] else 0.0
+    result(f"{100 * share:.1f} % of the {found['weights']} convolution and linear weights lie in groups")
     for node, reason in found["kept_whole"].items():
         result(f"  {node} is kept whole: {reason}")
 
