@@ -90,13 +90,13 @@ def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str,
         })  # fmt: skip
     kept = {node.name or node.output.name: reason for node, reason in found.kept.items()}
     places = {place for group in found.groups for place in group.places}
-    weights = {}
+    sizes = {}
     for node in model.graph:
         known, weight = info(node), node.input(1)
         if known is not None and known.role == "compute" and weight is not None and weight in held:
-            weights[weight] = held[weight]
-    within = sum(size for value, size in weights.items() if any((value, axis) in places for axis in range(8)))
-    return {"groups": groups, "kept_whole": kept, "weights": sum(weights.values()), "weights_in_groups": within}
+            sizes[weight] = held[weight]
+    within = sum(size for value, size in sizes.items() if any((value, axis) in places for axis in range(8)))
+    return {"groups": groups, "kept_whole": kept, "weights": sum(sizes.values()), "weights_in_groups": within}
 
 
 def _tell_groups(found: dict[str, Any]) -> None:
