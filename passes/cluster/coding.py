@@ -17,6 +17,7 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 _WIDEST = 127  # of even levels on either side of zero
 _BISECTIONS = 40
+_SHARING = 4  # weights to a value at least, for values to be shared
 _SETTLING = 20  # rounds of Lloyd's algorithm around a level at zero
 _ROUNDS = 12  # of conjugate gradients on the centroids
 
@@ -101,9 +102,12 @@ class Coding:
         return np.where(found > np.finfo(np.float32).tiny, found, np.float32(1.0))  # a channel of next to nothing
 
     def with_bits(self, layer: Layer, bits: float) -> Coded:
-        """As many bits for each weight: of an index for k-means, of entropy for even levels."""
+        """As many bits for each weight: of an index for k-means, of entropy for even levels.
+
+        Weights that share so few values already keep them, and their assignment with them.
+        """
         if self.kind == "k-means":
-            return self._clustered(layer, round(bits))
+            return self._shared(layer, round(bits)) or self._clustered(layer, round(bits))
         scales = self.scales(layer)
         rows = layer.rows / scales
         low, high = np.log(np.abs(rows).max() / _WIDEST + 1e-30), np.log(np.abs(rows).max() * 4 + 1e-30)
@@ -120,6 +124,8 @@ class Coding:
         """As few bits as keep the mean squared error of weights at ``error``, 8 at most."""
         if self.kind == "even":
             return self._even(layer, float(np.sqrt(12 * error)), self.scales(layer))
+        if (kept := self._shared(layer, 8)) is not None:
+            return kept
         for bits in range(1, 9):
             if bits not in layer.tried:
                 found = replace(self, compensate=False)._clustered(layer, bits)
@@ -147,6 +153,14 @@ class Coding:
         lowest = int(whole.min())
         levels = (np.arange(lowest, int(whole.max()) + 1) * step).astype(np.float32)[None]
         return Coded(levels, (whole - lowest).astype(np.uint8), scales, step, lowest)
+
+    def _shared(self, layer: Layer, bits: int) -> Coded | None:
+        """The weights as they are, when they share no more than 2^bits values already (trained centroids)."""
+        levels, indices = np.unique(layer.rows, return_inverse=True)
+        if levels.size > min(1 << bits, layer.rows.size // _SHARING):
+            return None
+        ones = np.ones((*layer.rows.shape[:2], 1), np.float32)
+        return Coded(levels.astype(np.float32)[None], indices.reshape(layer.rows.shape).astype(np.uint8), ones)
 
     def _clustered(self, layer: Layer, bits: int) -> Coded:
         scales = self.scales(layer)

@@ -112,7 +112,8 @@ def weigh(
     for layer in layers:
         moments = seen.get(layer.node)
         rows = layer.rows
-        if moments is None or not moments.count or moments.second.shape[::2] != rows.shape[::2]:
+        alive = moments is not None and float(np.einsum("gii->", moments.second)) > 0
+        if moments is None or not alive or moments.second.shape[::2] != rows.shape[::2]:
             layer.noise = rows.size / (float(np.square(rows).sum()) or 1.0)
             continue
         layer.second = damped(moments.second)

@@ -18,6 +18,7 @@ from qcompiler.passes.cluster.coding import Coding, entropy_of
 from qcompiler.passes.cluster.layers import layers_of, weigh
 from qcompiler.passes.matrix import as_rows, channel_shape, from_rows
 from qcompiler.pipeline import PassContext
+from qcompiler.pipeline.record import run_one
 from tests.lower.models import model_of
 from tests.passes.prune.shapes import SHAPES, with_constants
 from tests.passes.prune.test_exactness import context_for, feeds
@@ -91,9 +92,14 @@ def test_outputs_are_those_of_the_float_model_with_these_weights(name: str, opti
 
 def with_weights_of(source: Model, clustered: Model) -> Model:
     """``source`` with the constants that ``clustered`` computes in their place."""
+    return with_arrays(source, evaluated(clustered))
+
+
+def with_arrays(source: Model, arrays: dict[str, Any]) -> Model:
+    """``source`` with other constants, by reader as :func:`evaluated` names them."""
     made = clone_model(source)
     by_output = {node.output.name: node for node in made.graph}
-    for place, array in evaluated(clustered).items():
+    for place, array in arrays.items():
         name, _, number = place.rstrip("]").partition("[")
         node = by_output.get(name)
         if node is None:
@@ -276,7 +282,7 @@ def test_even_levels_take_less_entropy_than_k_means_for_the_same_error() -> None
 @pytest.mark.parametrize(
     "options",
     [
-        {"bits": 9}, {"sqnr": float("inf")}, {"sqnr": float("nan")}, {"sqnr": -5.0}, {"bits": 0.5}, {"bits": 2.5}, {"codebook": "curved"}, {"start": "anywhere"}, {"size": 1.5},
+        {"bits": 9}, {"sqnr": float("inf")}, {"sqnr": float("nan")}, {"sqnr": -5.0}, {"budget": 0.0}, {"bits": 0.5}, {"bits": 2.5}, {"codebook": "curved"}, {"start": "anywhere"}, {"size": 1.5},
         {"group": 2, "block": 2}, {"group": -1}, {"block": 8, "codebook": "even"}, {"least": 0},
     ],
 )  # fmt: skip
@@ -390,3 +396,43 @@ def test_a_size_out_of_reach_is_told() -> None:
     context = PassContext()
     ClusterWeights(size=0.001, codebook="even", least=64).run(model, context)
     assert any("not 0.001" in text for text in context.warnings)
+
+
+def test_shared_values_keep_their_assignments() -> None:
+    """Centroids that were trained: other values, the same indices."""
+    model = SHAPES["resnet"]()
+    context = context_for(model, 8)
+    ClusterWeights(bits=3, least=64, scaled=False).run(model, context)
+    source = SHAPES["resnet"]()
+    trained = {}
+    for place, array in evaluated(model).items():
+        levels, indices = np.unique(array, return_inverse=True)
+        moved = np.sort(levels + np.random.default_rng(0).standard_normal(levels.size) * 1e-3).astype(np.float32)
+        trained[place] = moved[indices].reshape(array.shape)
+    again = with_arrays(source, trained)
+    context = context_for(again, 8)
+    ClusterWeights(bits=3, least=64).run(again, context)
+    assert all(layer["sqnr_db"] is None for layer in context.details["layers"])
+    for place, array in evaluated(again).items():
+        np.testing.assert_array_equal(array, trained[place])
+
+
+def test_the_budget_that_was_found_makes_the_same_again() -> None:
+    first, second = SHAPES["resnet"](), SHAPES["resnet"]()
+    record = run_one(ClusterWeights(sqnr=20.0, codebook="even", least=64), first, context_for(first, 16))
+    assert 0 < record.resolved["budget"] < 1
+    item = ClusterWeights(codebook="even", least=64, **record.resolved)
+    assert not item.aims
+    item.run(second, context_for(second, 16))
+    assert to_proto(first).SerializeToString() == to_proto(second).SerializeToString()
+
+
+def test_layers_that_read_nothing_but_zeros() -> None:
+    model = model_of("g (float[n,16] x) => (float[n,24] y) { y = MatMul(x, w) }", w=(16, 24))
+    data = open_dataset({"x": np.zeros((8, 16), np.float32)}, input_specs(model))
+    for codebook in ("k-means", "even"):
+        copy = clone_model(model)
+        ClusterWeights(sqnr=20.0, codebook=codebook, least=64).run(copy, PassContext(data=data))
+        (made,) = evaluated(copy).values()
+        assert np.isfinite(made).all()
+        assert np.abs(made).max() > 0.5
