@@ -423,7 +423,7 @@ def test_the_budget_that_was_found_makes_the_same_again() -> None:
     assert 0 < record.resolved["budget"] < 1
     item = ClusterWeights(codebook="even", least=64, **record.resolved)
     assert not item.aims
-    item.run(second, context_for(second, 16))
+    run_one(item, second, context_for(second, 16))
     assert to_proto(first).SerializeToString() == to_proto(second).SerializeToString()
 
 
