@@ -435,4 +435,4 @@ def test_layers_that_read_nothing_but_zeros() -> None:
         ClusterWeights(sqnr=20.0, codebook=codebook, least=64).run(copy, PassContext(data=data))
         (made,) = evaluated(copy).values()
         assert np.isfinite(made).all()
-        assert np.abs(made).max() > 0.5
+        assert np.abs(made).max() > 0.2
