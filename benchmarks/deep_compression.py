@@ -134,7 +134,7 @@ def kmeans() -> None:
     from qcompiler.passes.cluster.layers import layers_of
 
     header("| model | tensors | clusters | error to scikit-learn's: worst, mean | s per million, ours | theirs |")
-    for name in ("squeezenet1.1", "ultraface-rfb320", "cifar10-cnn", "yolox-nano"):
+    for name in ("squeezenet1.1", "ultraface-rfb320", "cifar10-cnn", "yolox-nano", "ppocrv3-det", "mnist-cntk"):
         layers, _ = layers_of(qc.load(model_path(name)), 512, None)
         for count in (16, 64):
             ratios, ours, theirs, total = [], 0.0, 0.0, 0
@@ -227,11 +227,11 @@ def lenets() -> None:
 
 
 def smallest(model: bytes, images: Any, labels: Any) -> tuple[int, Any]:
-    """The smallest file whose accuracy on half of the training data is not below the float model's there."""
+    """The smallest file that answers 3 of 1,500 training images less at most; the test part is not looked at."""
     best: tuple[int, Any] | None = None
-    for limit in range(8, 44, 3):
+    for limit in range(14, 42, 3):
         made = qc.compile(
-            model, recipe="smallest", data={"x": images[:3000], "label": labels[:3000]}, metric="top1", max_drop=0.0,
+            model, recipe="smallest", data={"x": images[:3000], "label": labels[:3000]}, metric="top1", max_drop=0.002,
             min_sqnr=-99.0, min_speedup=0.0, settings=[f"cluster-weights.sqnr={limit}", "cluster-weights.least=16"],
         )  # fmt: skip
         with tempfile.TemporaryDirectory() as folder:
