@@ -163,7 +163,7 @@ def lines(report: Report) -> list[tuple[str, str]]:
     answer = "" if quality["agreement"] is None else f"same answer on {share(quality['agreement'])}"
     samples = "" if far.kind == "unknown" else plural(quality["samples"], "sample")
     return [
-        ("size", f"{_arrow(report['size'], 'bytes', size)} ({size_change(report)})"),
+        ("size", f"{_arrow(report['size'], 'bytes', size)} ({size_change(report)}){_packed(report['size'])}"),
         ("latency", f"{_arrow(latency, 'ms', milliseconds)}{_in_brackets(*how)}" if timed else NOT_MEASURED),
         ("quality", ", ".join(filter(None, (error, answer))) + _in_brackets(samples)),
         ("metric", _metric(metric) if metric else NOT_MEASURED),
@@ -217,6 +217,13 @@ def _arrow(pair: Report, unit: str, show: Any) -> str:
 def _in_brackets(*texts: str) -> str:
     inside = ", ".join(filter(None, texts))
     return f" ({inside})" if inside else ""
+
+
+def _packed(sizes: Report) -> str:
+    """The container beside the model, where there is one."""
+    if "packed_bytes" not in sizes:
+        return ""
+    return f"; model.qcz {size(sizes['packed_bytes'])} ({ratio(sizes['packed_ratio'])} smaller)"
 
 
 def _gate(gate: Report) -> str:

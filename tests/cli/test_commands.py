@@ -231,6 +231,13 @@ def test_the_smallest_is_packed_and_comes_back(command: Any, folder: Path) -> No
     assert record["status"] == "applied"
     assert {layer["weights"] for layer in record["details"]["layers"]} == {216, 32}
     assert "Clustering" in (folder / "build/report.html").read_text()
+    again = command(
+        "compile", "model.onnx", "-o", "again", "--recipe", "build/recipe.toml", "--data", "data.npz", "-q", cwd=folder
+    )
+    assert again.status == 0, again.err
+    assert "model.qcz" in again.out
+    for name in ("model.onnx", "model.qcz"):
+        assert (folder / "again" / name).read_bytes() == (folder / "build" / name).read_bytes()
     assert "entropy" in command("explain", "build", cwd=folder).out
     done = command("unpack", "build/model.qcz", "back", cwd=folder)
     assert done.status == 0, done.err

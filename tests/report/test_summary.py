@@ -21,7 +21,7 @@ def sentences(report: dict[str, Any]) -> str:
 
 def test_lines_of_a_full_report(rich: dict[str, Any]) -> None:
     assert lines(rich) == {
-        "size": "44.7 MB → 11.5 MB (3.89× smaller)",
+        "size": "44.7 MB → 11.5 MB (3.89× smaller); model.qcz 8.12 MB (5.50× smaller)",
         "latency": "12.3 ms → 5.77 ms (2.14× faster, 2 threads, 60 runs)",
         "quality": "27.9 dB SQNR, same answer on 99.22 % (256 samples)",
         "metric": "top1 0.9312 → 0.9297 (drop 0.0015)",

@@ -361,3 +361,17 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert packed.ratio > 1.8
     assert grown < 150, f"{grown:.0f} MiB"
     assert (back / "model.onnx.data").stat().st_size == 48 << 22
+
+
+def test_without_the_extra_the_user_is_told_what_to_install(
+    build: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    from qcompiler.errors import UsageError
+
+    monkeypatch.setitem(sys.modules, "constriction", None)
+    with pytest.raises(UsageError, match=r"pip install 'qcompiler\[pack\]'"):
+        pack(build, tmp_path / "x.qcz")
+    with pytest.raises(UsageError, match="constriction is not installed"):
+        unpack(tmp_path / "x.qcz", tmp_path)
