@@ -127,5 +127,5 @@ def _decibels(model: Model, layers: Sequence[Layer], coded: Sequence[Coded], exp
 def coded_bytes(coded: Coded) -> float:
     """What a weight takes once its indices are coded by entropy: indices, table of frequencies, levels, scales."""
     present = len(np.unique(coded.indices))
-    levels = 0 if coded.even else coded.levels.nbytes
-    return entropy_of(coded.indices) * coded.indices.size / 8 + 2 * present + levels + coded.scale_bytes
+    tables = 2 * present + coded.level_bytes + coded.scale_bytes
+    return entropy_of(coded.indices) * coded.indices.size / 8 + tables

@@ -25,37 +25,44 @@ _ROUNDS = 12  # of conjugate gradients on the centroids
 @dataclass
 class Coded:
     """``levels`` float32 [codebooks, k], ascending, ``indices`` uint8 of the shape of the rows, and ``scales``, float32
-    [groups, channels, 1]: a weight is levels[codebook, index] * scale. ``even`` says that the levels are the multiples
-    of ``step`` from ``lowest`` on, so that an index can be stored as the multiple itself."""
+    [groups, channels, 1]: a weight is levels[codebook, index] * scale.
+
+    With a ``step`` levels are whole multiples of it, of -127 to 127, and a weight is multiple * (step * scale).
+    ``even`` levels are all multiples from ``lowest`` on, so that an index can be stored as the multiple itself.
+    """
 
     levels: Array
     indices: Array
     scales: Array
     step: float = 0.0
+    even: bool = False
     lowest: int = 0
 
     @property
-    def even(self) -> bool:
-        """Whether levels are multiples of one step."""
-        return self.step > 0
+    def multiples(self) -> Array:
+        """The levels as multiples of ``step``, int8 [codebooks, k]."""
+        return np.rint(self.levels / self.step).astype(np.int8)
 
     def rows(self) -> Array:
         """The weights that they stand for, as float32 arithmetic makes them."""
-        if self.even:
-            whole = self.indices.astype(np.float32) + np.float32(self.lowest)
-            return whole * self.factors()
-        flat = self.indices.reshape(len(self.levels), -1)
-        found = np.take_along_axis(self.levels, flat.astype(np.int64), axis=1).reshape(self.indices.shape)
-        return found * self.scales
+        levels = self.multiples.astype(np.float32) if self.step else self.levels
+        flat = self.indices.reshape(len(levels), -1)
+        found = np.take_along_axis(levels, flat.astype(np.int64), axis=1).reshape(self.indices.shape)
+        return found * self.factors()
 
     def factors(self) -> Array:
-        """For even levels: what a multiple is multiplied by, float32 [groups, channels, 1]."""
-        return (self.scales.astype(np.float64) * self.step).astype(np.float32)
+        """What a level or a multiple is multiplied by, float32 [groups, channels, 1]."""
+        return (self.scales.astype(np.float64) * self.step).astype(np.float32) if self.step else self.scales
+
+    @property
+    def level_bytes(self) -> int:
+        """What is stored of levels: nothing of even ones, a byte of a multiple, a float32 of others."""
+        return 0 if self.even else self.levels.size * (1 if self.step else 4)
 
     @property
     def scale_bytes(self) -> int:
         """What is stored of scales: one a channel, one alone, or none."""
-        factors = self.factors() if self.even else self.scales
+        factors = self.factors()
         if (factors == 1).all():
             return 0
         return 4 if (factors == factors.flat[0]).all() else int(factors.nbytes)
@@ -152,7 +159,7 @@ class Coding:
         whole = np.rint(self._placed(layer, rows, grid) / step).astype(np.int64)
         lowest = int(whole.min())
         levels = (np.arange(lowest, int(whole.max()) + 1) * step).astype(np.float32)[None]
-        return Coded(levels, (whole - lowest).astype(np.uint8), scales, step, lowest)
+        return Coded(levels, (whole - lowest).astype(np.uint8), scales, step, True, lowest)
 
     def _shared(self, layer: Layer, bits: int) -> Coded | None:
         """The weights as they are, when they share no more than 2^bits values already (trained centroids)."""
@@ -171,6 +178,10 @@ class Coding:
             self._levels(values, weights, 1 << bits)
             for values, weights in zip(rows.reshape(books, -1), counted.reshape(books, -1), strict=True)
         ])  # fmt: skip
+        step = 0.0
+        if self.integer:
+            step = float(np.float32(np.abs(levels).max() / _WIDEST)) or 1.0
+            levels = np.rint(levels / step) * step
         of_element = np.repeat(np.arange(books), rows.size // books).reshape(rows.shape)
 
         def grid(column: int, values: Array) -> Array:
@@ -184,7 +195,7 @@ class Coding:
             levels = _refined(layer, rows, levels, indices, of_element, scales)
         order = np.argsort(levels, axis=1, kind="stable")
         levels, ranks = np.take_along_axis(levels, order, axis=1), np.argsort(order, axis=1)
-        return Coded(levels.astype(np.float32), ranks[of_element, indices].astype(np.uint8), scales)
+        return Coded(levels.astype(np.float32), ranks[of_element, indices].astype(np.uint8), scales, step)
 
     def _codebooks(self, layer: Layer) -> int:
         """How many codebooks; one where the weights do not divide evenly."""
@@ -209,9 +220,6 @@ class Coding:
             fewer = cluster(values[~zero], count - 1, weights[~zero], start=self.start, seed=self.seed).centroids
             tries = [_settled(values, weights, levels) for levels in (moved, np.concatenate([fewer, [0.0]]))]
             found = min(tries, key=lambda levels: _error(values, weights, levels))
-        if self.integer:
-            step = np.float32(np.abs(found).max() / _WIDEST) or np.float32(1.0)
-            found = np.unique(np.rint(found / step) * step)
         return np.concatenate([found, np.full(count - found.size, found[-1])])
 
     def _placed(self, layer: Layer, rows: Array, grid: Any) -> Array:

@@ -29,14 +29,14 @@ def index_type(coded: Coded, opset: int) -> DType:
 
 def stored_bytes(coded: Coded, kind: DType) -> int:
     """What the indices, levels and scales take in the model."""
-    levels = 0 if coded.even else coded.levels.nbytes
-    return -(-coded.indices.size * kind.bits // 8) + levels + coded.scale_bytes
+    return -(-coded.indices.size * kind.bits // 8) + coded.level_bytes + coded.scale_bytes
 
 
 def emit(model: Model, layer: Layer, coded: Coded) -> None:
     """Write the weight of ``layer`` as ``coded``, for all who read it.
 
-    Even levels: Cast(indices) * scale. Otherwise Gather(codebook, indices) * scale, or GatherElements by codebook. The
+    Even levels: Cast(indices) * scale. Otherwise Gather(codebook, indices) * scale, or GatherElements by codebook, with
+    a Cast between where the codebook is of int8. The
     result is the float32 weights of :meth:`Coded.rows` to the bit, cast to the weight's own type where that differs.
     """
     value, graph = layer.value, layer.value.home
@@ -47,10 +47,11 @@ def emit(model: Model, layer: Layer, coded: Coded) -> None:
     if coded.even:
         whole = from_rows(layer.node, held.astype(np.int16) + coded.lowest, layer.array).astype(kind.numpy)
         current = made.node("Cast", [made.constant(tensor(whole, kind), "indices")], to=int(DType.FLOAT))
-        factors = coded.factors()
     else:
         current = made.gathered(layer, coded, kind)
-        factors = coded.scales
+        if coded.step:
+            current = made.node("Cast", [current], to=int(DType.FLOAT))
+    factors = coded.factors()
     if (factors != 1).any():
         shape = channel_shape(layer.node, layer.array) if (factors != factors.flat[0]).any() else ()
         numbers = factors.reshape(shape) if shape else factors.reshape(-1)[:1].reshape(())
@@ -84,16 +85,17 @@ class _Chain:
     def gathered(self, layer: Layer, coded: Coded, kind: DType) -> Value:
         """The levels that the indices name, in the shape of the weight."""
         books = len(coded.levels)
+        levels = coded.multiples if coded.step else coded.levels
         if books == 1:
             whole = from_rows(layer.node, coded.indices, layer.array)
             indices = self.constant(tensor(whole.astype(kind.numpy), kind), "indices")
             places = self.node("Cast", [indices], to=int(DType.INT32))
-            return self.node("Gather", [self.constant(tensor(coded.levels[0]), "codebook"), places], axis=0)
+            return self.node("Gather", [self.constant(tensor(levels[0]), "codebook"), places], axis=0)
         flat = coded.indices.reshape(books, -1)
         places = self.node(
             "Cast", [self.constant(tensor(flat.astype(kind.numpy), kind), "indices")], to=int(DType.INT32)
         )
-        found = self.node("GatherElements", [self.constant(tensor(coded.levels), "codebook"), places], axis=1)
+        found = self.node("GatherElements", [self.constant(tensor(levels), "codebook"), places], axis=1)
         turned = from_rows(layer.node, np.arange(coded.indices.size).reshape(coded.indices.shape), layer.array)
         is_turned = not np.array_equal(turned.reshape(-1)[:2], [0, 1]) and turned.size > 1
         shape = turned.shape[::-1] if is_turned else turned.shape

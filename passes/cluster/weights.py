@@ -55,10 +55,9 @@ class ClusterWeights(Pass):
     square first (``scaled``). ``group`` channels, or ``block`` weights, have a codebook of their own; 0: all of a
     tensor share one. ``sensitivity`` weighs squared errors by the inputs' second moments, ``compensate`` has the
     weights behind make good the error of each (GPTQ: Frantar et al., 2022) and refits the centroids to the layer's
-    output; both need data. ``start`` is where k-means starts; ``integer`` stores codebooks of multiples that fit into
-    8 bits. Zeros stay zeros. Tensors of fewer than ``least`` elements stay. ``exclude`` is a regular expression on
-    names of weights and nodes, and on operator types. ``raise_opset`` stores indices of 4 bits as such, which takes
-    operator set 21.
+    output; both need data. ``start`` is where k-means starts; ``integer`` stores codebooks in int8. Zeros stay zeros.
+    Tensors of fewer than ``least`` elements stay. ``exclude`` is a regular expression on names of weights and nodes,
+    and on operator types. ``raise_opset`` stores indices of 4 bits as such, which takes operator set 21.
     """
 
     bits: float | None = None

@@ -10,6 +10,7 @@ import pytest
 from qcompiler.calibrate import with_outputs
 from qcompiler.compiler import input_specs
 from qcompiler.data import open_dataset
+from qcompiler.dtypes import DType
 from qcompiler.errors import UsageError
 from qcompiler.ir import Model, Value, clone_model, tensor, verify
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
@@ -436,3 +437,12 @@ def test_layers_that_read_nothing_but_zeros() -> None:
         (made,) = evaluated(copy).values()
         assert np.isfinite(made).all()
         assert np.abs(made).max() > 0.2
+
+
+def test_codebooks_of_int8() -> None:
+    model = SHAPES["vit"]()
+    ClusterWeights(bits=4, integer=True, group=8, least=64).run(model, PassContext())
+    books = [value for value in model.graph.constants if value.name.endswith("_codebook")]
+    assert len(books) > 3
+    assert all(value.dtype is DType.INT8 for value in books)
+    open_session(model).run(feeds(model))
