@@ -17,6 +17,7 @@ Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
 _WIDEST = 127  # of even levels on either side of zero
 _BISECTIONS = 40
+_GLANCE = 4096  # weights that are looked at first
 _SHARING = 4  # weights to a value at least, for values to be shared
 _SETTLING = 20  # rounds of Lloyd's algorithm around a level at zero
 _ROUNDS = 12  # of conjugate gradients on the centroids
@@ -163,6 +164,8 @@ class Coding:
 
     def _shared(self, layer: Layer, bits: int) -> Coded | None:
         """The weights as they are, when they share no more than 2^bits values already (trained centroids)."""
+        if np.unique(layer.rows.reshape(-1)[:_GLANCE]).size > 1 << bits:  # as a rule, and much sooner told
+            return None
         levels, indices = np.unique(layer.rows, return_inverse=True)
         if levels.size > min(1 << bits, layer.rows.size // _SHARING):
             return None

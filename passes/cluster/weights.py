@@ -44,8 +44,8 @@ _OPSET = 21  # from which indices of 4 bits are stored as such
 class ClusterWeights(Pass):
     """Write weights as indices into a codebook (Han et al., 2015, section 3).
 
-    How few bits: ``bits`` (1 to 8) for every weight, or as few as leave ``size`` of the float32 bytes once coded by
-    entropy, or as add ``budget`` for each weight to the relative error of what its layer gives, or as leave ``sqnr``
+    How few bits: ``bits`` (1 to 8) for every weight, or as few as add ``budget`` for each weight to the relative error
+    of what its layer gives, or as leave ``size`` of the float32 bytes once coded by entropy, or as leave ``sqnr``
     decibels at the outputs on the calibration data; of several the first in this order counts, and with none it is the
     recipe's limit. But for ``bits`` they differ by layer, so that one bit more gains the same everywhere. A resolved
     recipe holds the budget that was found.
@@ -160,13 +160,13 @@ class ClusterWeights(Pass):
         progress = context.progress
         if self.bits is not None:
             return [coding.with_bits(layer, self.bits) for layer in counted(layers, progress)]
-        if self.size is not None:
+        if self.budget is not None:
+            made = with_budget(layers, coding, self.budget, progress)
+        elif self.size is not None:
             made = of_size(layers, coding, self.size, progress)
             took = sum(map(coded_bytes, made.coded)) / (4 * sum(layer.rows.size for layer in layers))
             if took > 1.1 * self.size:
                 context.warn(f"{self.name}: the weights take {took:.3f} of their size, not {self.size:g}")
-        elif self.budget is not None:
-            made = with_budget(layers, coding, self.budget, progress)
         else:
             wanted = self.sqnr
             if wanted is None:
