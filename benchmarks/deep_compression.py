@@ -134,7 +134,15 @@ def kmeans() -> None:
     from qcompiler.passes.cluster.layers import layers_of
 
     header("| model | tensors | clusters | error to scikit-learn's: worst, mean | s per million, ours | theirs |")
-    for name in ("ultraface-rfb320", "cifar10-cnn", "mnist-cntk", "ppocrv3-det", "yolox-nano", "squeezenet1.1"):
+    for name in (
+        "ultraface-rfb320",
+        "cifar10-cnn",
+        "mnist-cntk",
+        "ppocrv3-det",
+        "yolox-nano",
+        "squeezenet1.1",
+        "selfattn-mnist",
+    ):
         layers, _ = layers_of(qc.compile(model_path(name), recipe="lossless").model, 512, None)
         for count in (16, 64):
             ratios, ours, theirs, total = [], 0.0, 0.0, 0
