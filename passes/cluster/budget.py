@@ -48,19 +48,19 @@ def counted(layers: Sequence[Layer], progress: Progress) -> Iterator[Layer]:
 
 def first_budget(layers: Sequence[Layer], wanted: float) -> float:
     """The budget with which errors of all layers, added up, leave ``wanted`` decibels."""
-    return 10 ** (-wanted / 10) / float(sum(layer.rows.size for layer in layers))
+    return 10 ** (-wanted / 10) / float(sum(layer.size for layer in layers))
 
 
 def with_budget(layers: Sequence[Layer], coding: Coding, budget: float, progress: Progress) -> Made:
     """Every weight may add ``budget`` to its layer's relative error: then a bit gains the same everywhere."""
-    errors = (budget * layer.rows.size / layer.noise for layer in layers)
+    errors = (budget * layer.size / layer.noise for layer in layers)
     pairs = zip(counted(layers, progress), errors, strict=True)
     return Made(budget, [coding.with_error(layer, error) for layer, error in pairs])
 
 
 def of_size(layers: Sequence[Layer], coding: Coding, size: float, progress: Progress) -> Made:
     """The least budget with which all weights, coded, take ``size`` of their float32 bytes; or the largest there is."""
-    goal = size * 4 * sum(layer.rows.size for layer in layers)
+    goal = size * 4 * sum(layer.size for layer in layers)
     quick = replace(coding, compensate=False)
     low, high = math.log(1e-14), math.log(1e-2)
     for _ in range(_BISECTIONS):

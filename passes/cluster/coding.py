@@ -137,8 +137,9 @@ class Coding:
         for bits in range(1, 9):
             if bits not in layer.tried:
                 found = replace(self, compensate=False)._clustered(layer, bits)
-                layer.tried[bits] = float((np.square(found.rows() - layer.rows) * layer.importance).sum())
-            if layer.tried[bits] <= error * float(layer.importance.sum()):
+                off = np.square(found.rows() - layer.rows) * layer.importance
+                layer.tried[bits] = float(off.sum() / layer.importance.sum())
+            if layer.tried[bits] <= error:
                 break
         key = (bits, self.compensate)
         if key not in layer.made:
@@ -164,19 +165,22 @@ class Coding:
 
     def _shared(self, layer: Layer, bits: int) -> Coded | None:
         """The weights as they are, when they share no more than 2^bits values already (trained centroids)."""
-        if np.unique(layer.rows.reshape(-1)[:_GLANCE]).size > 1 << bits:  # as a rule, and much sooner told
+        if (
+            np.unique(layer.array.reshape(-1)[:_GLANCE].astype(np.float32)).size > 1 << bits
+        ):  # as a rule, and much sooner told
             return None
-        levels, indices = np.unique(layer.rows, return_inverse=True)
-        if levels.size > min(1 << bits, layer.rows.size // _SHARING):
+        rows = layer.rows
+        levels, indices = np.unique(rows, return_inverse=True)
+        if levels.size > min(1 << bits, rows.size // _SHARING):
             return None
-        ones = np.ones((*layer.rows.shape[:2], 1), np.float32)
-        return Coded(levels.astype(np.float32)[None], indices.reshape(layer.rows.shape).astype(np.uint8), ones)
+        ones = np.ones((*rows.shape[:2], 1), np.float32)
+        return Coded(levels.astype(np.float32)[None], indices.reshape(rows.shape).astype(np.uint8), ones)
 
     def _clustered(self, layer: Layer, bits: int) -> Coded:
         scales = self.scales(layer)
         rows = layer.rows / scales
-        books = self._codebooks(layer)
-        counted = layer.importance if self.sensitive else np.ones_like(rows)
+        books = self._codebooks(rows)
+        counted = layer.importance if self.sensitive else np.broadcast_to(np.float64(1.0), rows.shape)
         levels = np.stack([
             self._levels(values, weights, 1 << bits)
             for values, weights in zip(rows.reshape(books, -1), counted.reshape(books, -1), strict=True)
@@ -200,9 +204,9 @@ class Coding:
         levels, ranks = np.take_along_axis(levels, order, axis=1), np.argsort(order, axis=1)
         return Coded(levels.astype(np.float32), ranks[of_element, indices].astype(np.uint8), scales, step)
 
-    def _codebooks(self, layer: Layer) -> int:
+    def _codebooks(self, rows: Array) -> int:
         """How many codebooks; one where the weights do not divide evenly."""
-        size, channels = int(layer.rows.size), int(layer.rows.shape[0] * layer.rows.shape[1])
+        size, channels = int(rows.size), int(rows.shape[0] * rows.shape[1])
         if self.block and size % self.block == 0:
             return size // self.block
         if self.group and channels % self.group == 0:

@@ -32,7 +32,7 @@ _KINDS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16)
 class Layer:
     """A constant weight, shared or not, and one of the nodes that read it.
 
-    ``rows`` are float64 [groups, channels, inner]; ``second`` [groups, inner, inner] the damped moments of what they
+    ``rows`` are float64 [groups, channels, inner], ``second`` [groups, inner, inner] the damped moments of what they
     are multiplied with, None where there are none. ``noise`` is the relative error of what the layer gives when every
     weight has a squared error of one. ``tried`` and ``made`` keep what k-means of so many bits gave: its error, and the
     coded weight, with or without compensation.
@@ -41,7 +41,6 @@ class Layer:
     value: Value
     node: Node
     array: Array
-    rows: Array
     second: Array | None = None
     noise: float = 0.0
     tried: dict[int, float] = field(default_factory=dict)
@@ -53,6 +52,16 @@ class Layer:
         return self.value.name
 
     @property
+    def rows(self) -> Array:
+        """The weights as rows, made anew each time: one layer's alone are held in float64."""
+        return as_rows(self.node, self.array)
+
+    @property
+    def size(self) -> int:
+        """How many weights."""
+        return int(self.array.size)
+
+    @property
     def nodes(self) -> list[str]:
         """Names of all who read it."""
         return list(dict.fromkeys(user.name or user.outputs[0].name for user in self.value.users()))
@@ -60,9 +69,10 @@ class Layer:
     @property
     def importance(self) -> Array:
         """What the square of an error in each weight counts, of the shape of ``rows``: E[x^2], or one."""
+        shape = self.rows.shape
         if self.second is None:
-            return np.ones_like(self.rows)
-        return np.broadcast_to(np.einsum("gii->gi", self.second)[:, None, :], self.rows.shape)
+            return np.broadcast_to(np.float64(1.0), shape)
+        return np.broadcast_to(np.einsum("gii->gi", self.second)[:, None, :], shape)
 
 
 def layers_of(model: Model, least: int, pattern: re.Pattern[str] | None) -> tuple[list[Layer], dict[str, str]]:
@@ -90,7 +100,7 @@ def layers_of(model: Model, least: int, pattern: re.Pattern[str] | None) -> tupl
             elif held.dtype is DType.FLOAT16 and largest > _HALF_LIMIT:
                 left[value.name] = "its weights are at the limit of float16"
             else:
-                found.append(Layer(value, node, array, as_rows(node, array)))
+                found.append(Layer(value, node, array))
     return found, left
 
 

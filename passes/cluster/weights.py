@@ -24,6 +24,7 @@ from qcompiler.passes.cluster.coding import Coded, Coding, entropy_of
 from qcompiler.passes.cluster.emit import emit, index_type, stored_bytes
 from qcompiler.passes.cluster.kmeans import STARTS
 from qcompiler.passes.cluster.layers import Layer, layers_of, weigh
+from qcompiler.passes.matrix import channel_shape
 from qcompiler.passes.output_error import expected_outputs, relative_errors
 from qcompiler.pipeline import Pass, PassContext
 
@@ -148,8 +149,8 @@ class ClusterWeights(Pass):
             return 0, 0
         uneven = [
             layer.name for layer in layers
-            if (self.block and layer.rows.size % self.block)
-            or (self.group and layer.rows.shape[0] * layer.rows.shape[1] % self.group)
+            if (self.block and layer.size % self.block)
+            or (self.group and math.prod(channel_shape(layer.node, layer.array)) % self.group)
         ]  # fmt: skip
         if uneven:
             named = ", ".join(uneven[:3]) + (" and others" if len(uneven) > 3 else "")
@@ -164,7 +165,7 @@ class ClusterWeights(Pass):
             made = with_budget(layers, coding, self.budget, progress)
         elif self.size is not None:
             made = of_size(layers, coding, self.size, progress)
-            took = sum(map(coded_bytes, made.coded)) / (4 * sum(layer.rows.size for layer in layers))
+            took = sum(map(coded_bytes, made.coded)) / (4 * sum(layer.size for layer in layers))
             if took > 1.1 * self.size:
                 context.warn(f"{self.name}: the weights take {took:.3f} of their size, not {self.size:g}")
         else:
@@ -197,19 +198,19 @@ class ClusterWeights(Pass):
 
 def _told(layer: Layer, coded: Coded, bits: int) -> dict[str, Any]:
     """One entry of the report: a weight, its bits, and how its values lie among the centroids."""
-    rows = layer.rows / coded.scales
-    error = float(np.square(coded.rows() - layer.rows).sum())
-    power = float(np.square(layer.rows).sum())
+    rows, made = layer.rows, coded.rows()
+    error, power = float(np.square(made - rows).sum()), float(np.square(rows).sum())
+    rows = rows / coded.scales
     low, high = float(rows.min()), float(rows.max())
     counts, _ = np.histogram(rows, bins=_BARS, range=(low, high if high > low else low + 1.0))
     return {
         "name": layer.name,
         "nodes": layer.nodes,
-        "weights": layer.rows.size,
+        "weights": layer.size,
         "levels": max(len(np.unique(book)) for book in coded.levels),
         "bits": bits,
         "entropy": entropy_of(coded.indices),
-        "zeros": float((coded.rows() == 0).mean()),
+        "zeros": float((made == 0).mean()),
         "sqnr_db": 10 * math.log10(power / error) if error and power else None,
         "low": low,
         "high": high,

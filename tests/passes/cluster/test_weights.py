@@ -446,3 +446,18 @@ def test_codebooks_of_int8() -> None:
     assert len(books) > 3
     assert all(value.dtype is DType.INT8 for value in books)
     open_session(model).run(feeds(model))
+
+
+def test_bfloat16_weights() -> None:
+    import ml_dtypes
+
+    model = model_of("g (bfloat16[n,16] x) => (bfloat16[n,16] y) { y = MatMul(x, w) }", w=(16, 16))
+    (value,) = [value for value in model.graph.constants if value.name == "w"]
+    assert value.constant is not None
+    model = with_constants(model, w=value.constant.numpy().astype(ml_dtypes.bfloat16))
+    infer_types(model)
+    for options in ({"bits": 4}, {"bits": 3.0, "codebook": "even"}):
+        copy = clone_model(model)
+        assert ClusterWeights(least=100, **options).run(copy, PassContext()) == 1  # type: ignore[arg-type]
+        verify(copy)
+        assert copy.graph.outputs[0].dtype is DType.BFLOAT16
