@@ -64,6 +64,7 @@ def cluster(values: Array, k: int, weights: Array | None = None, *, start: str =
     there are as many centroids as values. Up to ``EXACT`` distinct values ``start = "exact"`` gives the optimum, by
     dynamic programming over sorted values with the ends of a cluster's beginning by halving (Wu, 1991; Wang and Song,
     2011): O(k n log n). Otherwise Lloyd's algorithm: O(k log n) a round, since sums over stretches are known.
+    Those sums are of float64, so that one value 10^5 times as far out as the others costs them their last digits.
     """
     flat = np.asarray(values, np.float64).reshape(-1)
     each = np.ones(flat.size) if weights is None else np.asarray(weights, np.float64).reshape(-1)
