@@ -11,7 +11,7 @@ from qcompiler.data import Sample
 from qcompiler.errors import QCompilerError
 from qcompiler.runtime import Session
 
-__all__ = ["expected_outputs", "relative_error", "relative_errors"]
+__all__ = ["expected_outputs", "is_compared", "relative_error", "relative_errors"]
 
 
 def expected_outputs(session: Session, samples: Iterable[Sample]) -> list[tuple[Sample, dict[str, Any]]]:
@@ -23,6 +23,11 @@ def expected_outputs(session: Session, samples: Iterable[Sample]) -> list[tuple[
         except QCompilerError:
             continue
     return found
+
+
+def is_compared(output: Any) -> bool:
+    """True for an output whose error :func:`relative_errors` tells: an array of numbers or of truth values."""
+    return isinstance(output, np.ndarray) and output.dtype.kind in "fiub"
 
 
 def relative_error(session: Session, expected: Sequence[tuple[Sample, dict[str, Any]]]) -> float:
@@ -41,7 +46,7 @@ def relative_errors(session: Session, expected: Sequence[tuple[Sample, dict[str,
     for sample, outputs in expected:
         found = session.run(sample)
         for name, array in outputs.items():
-            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+            if not is_compared(array):
                 continue
             if array.shape != found[name].shape:
                 errors[name], powers[name] = float("inf"), 1.0

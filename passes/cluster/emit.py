@@ -8,7 +8,7 @@ from qcompiler.dtypes import DType
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
 from qcompiler.passes.cluster.coding import Coded
 from qcompiler.passes.cluster.layers import Layer
-from qcompiler.passes.matrix import channel_shape, from_rows
+from qcompiler.passes.matrix import channel_shape, from_rows, is_turned
 
 __all__ = ["emit", "index_type", "stored_bytes"]
 
@@ -36,16 +36,15 @@ def emit(model: Model, layer: Layer, coded: Coded) -> None:
     """Write the weight of ``layer`` as ``coded``, for all who read it.
 
     Even levels: Cast(indices) * scale. Otherwise Gather(codebook, indices) * scale, or GatherElements by codebook, with
-    a Cast between where the codebook is of int8. The
-    result is the float32 weights of :meth:`Coded.rows` to the bit, cast to the weight's own type where that differs.
+    a Cast between where the codebook is of int8. The result is the float32 weights of :meth:`Coded.rows` to the bit,
+    cast to the weight's own type where that differs.
     """
     value, graph = layer.value, layer.value.home
     assert graph is not None
     kind = index_type(coded, model.opset)
     made = _Chain(graph, value)
-    held = coded.indices
     if coded.even:
-        whole = from_rows(layer.node, held.astype(np.int16) + coded.lowest, layer.array).astype(kind.numpy)
+        whole = from_rows(layer.node, coded.indices.astype(np.int16) + coded.lowest, layer.array).astype(kind.numpy)
         current = made.node("Cast", [made.constant(tensor(whole, kind), "indices")], to=int(DType.FLOAT))
     else:
         current = made.gathered(layer, coded, kind)
@@ -96,8 +95,7 @@ class _Chain:
             "Cast", [self.constant(tensor(flat.astype(kind.numpy), kind), "indices")], to=int(DType.INT32)
         )
         found = self.node("GatherElements", [self.constant(tensor(levels), "codebook"), places], axis=1)
-        turned = from_rows(layer.node, np.arange(coded.indices.size).reshape(coded.indices.shape), layer.array)
-        is_turned = not np.array_equal(turned.reshape(-1)[:2], [0, 1]) and turned.size > 1
-        shape = turned.shape[::-1] if is_turned else turned.shape
+        turned = is_turned(layer.node, layer.array)
+        shape = layer.array.shape[::-1] if turned else layer.array.shape
         found = self.node("Reshape", [found, self.constant(tensor(np.array(shape, np.int64)), "shape")])
-        return self.node("Transpose", [found], perm=[1, 0]) if is_turned else found
+        return self.node("Transpose", [found], perm=[1, 0]) if turned else found

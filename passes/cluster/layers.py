@@ -13,7 +13,7 @@ from qcompiler.calibrate import second_moments
 from qcompiler.data import Dataset
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, Value
-from qcompiler.passes.matrix import as_rows
+from qcompiler.passes.matrix import as_rows, rows_shape
 from qcompiler.passes.quantize.least_squares import damped
 
 __all__ = ["Layer", "layers_of", "weigh"]
@@ -69,7 +69,7 @@ class Layer:
     @property
     def importance(self) -> Array:
         """What the square of an error in each weight counts, of the shape of ``rows``: E[x^2], or one."""
-        shape = self.rows.shape
+        shape = rows_shape(self.node, self.array)
         if self.second is None:
             return np.broadcast_to(np.float64(1.0), shape)
         return np.broadcast_to(np.einsum("gii->gi", self.second)[:, None, :], shape)

@@ -25,7 +25,7 @@ from qcompiler.passes.cluster.emit import emit, index_type, stored_bytes
 from qcompiler.passes.cluster.kmeans import STARTS
 from qcompiler.passes.cluster.layers import Layer, layers_of, weigh
 from qcompiler.passes.matrix import channel_shape
-from qcompiler.passes.output_error import expected_outputs, relative_errors
+from qcompiler.passes.output_error import expected_outputs, is_compared
 from qcompiler.pipeline import Pass, PassContext
 
 __all__ = ["KINDS", "ClusterWeights"]
@@ -182,10 +182,9 @@ class ClusterWeights(Pass):
         expected = []
         if context.data is not None:
             samples = context.data.subset(range(0, len(context.data), -(-len(context.data) // _JUDGES)))
-            source = open_session(model, threads=context.threads)
-            expected = expected_outputs(source, samples)
-            told = relative_errors(source, expected)  # of nothing but zeros there is no share
-            if not any(np.any(outputs[name]) for _, outputs in expected for name in told):
+            expected = expected_outputs(open_session(model, threads=context.threads), samples)
+            # Of outputs that are nothing but zeros there is no share.
+            if not any(is_compared(array) and array.any() for _, outputs in expected for array in outputs.values()):
                 context.warn(f"{self.name} judges errors by the weights alone, since no output can be compared")
                 expected = []
         if not expected:  # decibels at the outputs are not known; those of the weights are

@@ -2,10 +2,9 @@
 
 from qcompiler.passes.prune.blocks import PruneBlocks
 from qcompiler.passes.prune.channels import PruneChannels
-from qcompiler.passes.prune.curve import Point, apart, judged
+from qcompiler.passes.prune.curve import apart, judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
 from qcompiler.passes.prune.shrink import masked, removed_indices, shrink
-from qcompiler.passes.prune.taking import take_out, without
 from qcompiler.passes.prune.weights import PruneWeights
 
 PRUNE = (PruneBlocks, PruneChannels, PruneWeights)
@@ -15,7 +14,6 @@ __all__ = [
     "PRUNE",
     "ChannelGroup",
     "Channels",
-    "Point",
     "PruneBlocks",
     "PruneChannels",
     "PruneWeights",
@@ -25,6 +23,4 @@ __all__ = [
     "masked",
     "removed_indices",
     "shrink",
-    "take_out",
-    "without",
 ]

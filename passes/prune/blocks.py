@@ -12,7 +12,7 @@ from qcompiler.data import Sample
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir import Model, Node, Value, clone_model
 from qcompiler.onnx_io import open_session
-from qcompiler.ops import macs
+from qcompiler.ops import total_macs
 from qcompiler.passes.lossless.dead_code import RemoveDeadCode
 from qcompiler.passes.output_error import expected_outputs, relative_error
 from qcompiler.passes.prune.groups import ChannelGroup, channel_groups
@@ -67,7 +67,7 @@ class PruneBlocks(Pass):
     def run(self, model: Model, context: PassContext) -> int:
         """How many pieces went. Raises UsageError without data, and for an expression that is none."""
         pieces = self._pieces(model)
-        whole = _cost(model)
+        whole = total_macs(model.graph)
         if self.removed is not None:
             return self._take(model, _named(pieces, self.removed), context)
         if self.macs >= 1.0 or not pieces or not whole:
@@ -81,7 +81,7 @@ class PruneBlocks(Pass):
         for done, piece in enumerate(pieces):
             context.progress(done + 1)
             copy = _without(model, [piece])
-            saved = whole - _cost(copy)
+            saved = whole - total_macs(copy.graph)
             lost = _error(copy, expected, context.threads) if saved > 0 else math.inf
             if lost < math.inf:
                 priced.append((lost / saved, len(priced), piece))
@@ -92,7 +92,7 @@ class PruneBlocks(Pass):
                 break
             if piece.head is not None and not _one_stays(gone, piece.head[0]):
                 continue
-            cost = _cost(_without(model, [*gone, piece]))
+            cost = total_macs(_without(model, [*gone, piece]).graph)
             if cost < left:  # it may stand in a branch that goes
                 gone.append(piece)
                 left = cost
@@ -236,10 +236,6 @@ def _take_out(model: Model, pieces: Sequence[Piece]) -> None:
             assert kept is not None
             add.output.replace_uses(kept)
             RemoveDeadCode().run(model, PassContext())
-
-
-def _cost(model: Model) -> int:
-    return sum(macs(node) for node in model.graph)
 
 
 def _error(model: Model, expected: Sequence[tuple[Sample, dict[str, Any]]], threads: int) -> float:

@@ -39,7 +39,7 @@ def consumers_of(group: ChannelGroup, channels: Channels) -> list[Consumer]:
             continue
         axis = next((a for place, a in known.summed if place == 0 and (node.input(0), a) in places), None)
         shape = weight.constant.shape
-        if axis is None or (node.input(0), axis) not in places or node.attr("group", 1) != 1:
+        if axis is None or node.attr("group", 1) != 1:
             continue
         if node.is_op("MatMul", "Gemm") and len(shape) != 2:
             continue

@@ -11,7 +11,7 @@ from qcompiler.data import Dataset, Sample
 from qcompiler.errors import CalibrationError, QCompilerError
 from qcompiler.ir import Model
 from qcompiler.onnx_io import open_session
-from qcompiler.ops import macs
+from qcompiler.ops import total_macs
 from qcompiler.passes.output_error import expected_outputs, relative_error
 from qcompiler.passes.prune.taking import Chosen, without
 from qcompiler.runtime import interleaved
@@ -69,12 +69,12 @@ def judged(
         raise CalibrationError(
             "no sample runs that could judge a pruned model", hint="give samples that the model takes"
         )
-    whole = sum(map(macs, model.graph))
+    whole = total_macs(model.graph)
     found = []
     for done, chosen in enumerate(choices.values()):
         progress(done + 1)
         pruned = without(model, chosen, refitting, threads=threads)
-        left = sum(map(macs, pruned.graph)) / whole if whole else 1.0
+        left = total_macs(pruned.graph) / whole if whole else 1.0
         try:
             session = open_session(pruned, threads=threads)
             error = relative_error(session, expected)

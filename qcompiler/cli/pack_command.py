@@ -29,8 +29,7 @@ def pack(folder: Path, target: Path, force: bool, as_json: bool, quiet: bool) ->
     with progress_line(quiet) as progress:
         found = packed(folder, target, progress=progress)
     if as_json:
-        emit_json({"path": str(target), "files": found.files, "bytes": found.bytes,
-                   "packed_bytes": found.packed_bytes, "ratio": found.ratio})  # fmt: skip
+        emit_json({"path": str(target), **found.record()})
         return
     result(f"{target}: {told_size(found.bytes)} in {found.files} {'file' if found.files == 1 else 'files'} became "
            f"{told_size(found.packed_bytes)}, {found.ratio:.2f} x smaller")  # fmt: skip

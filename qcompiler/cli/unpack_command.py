@@ -26,7 +26,6 @@ def unpack(source: Path, folder: Path, force: bool, as_json: bool, quiet: bool) 
     with progress_line(quiet) as progress, replaced_directory(folder) as made:
         found = unpacked(source, made, progress=progress)
     if as_json:
-        emit_json({"path": str(folder), "files": found.files, "bytes": found.bytes,
-                   "packed_bytes": found.packed_bytes, "ratio": found.ratio})  # fmt: skip
+        emit_json({"path": str(folder), **found.record()})
         return
     result(f"{folder}: {found.files} {'file' if found.files == 1 else 'files'}, {told_size(found.bytes)}, all checked")

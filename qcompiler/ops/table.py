@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from qcompiler.ir import Node, Shape
 
-__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops", "macs", "weight_macs"]
+__all__ = ["OpInfo", "Role", "info", "is_pure", "known_ops", "macs", "total_macs", "weight_macs"]
 
 Role = str
 """How a target may see the op when it quantizes:
@@ -135,6 +136,11 @@ def macs(node: Node) -> int:
     operator does not multiply and accumulate.
     """
     return sum(weight_macs(node).values())
+
+
+def total_macs(graph: Iterable[Node]) -> int:
+    """:func:`macs` of all nodes together."""
+    return sum(map(macs, graph))
 
 
 def weight_macs(node: Node) -> dict[int, int]:

@@ -8,7 +8,7 @@ import json
 import os
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -36,6 +36,10 @@ class Packed:
     def ratio(self) -> float:
         """Bytes outside to bytes inside."""
         return self.bytes / self.packed_bytes if self.packed_bytes else 0.0
+
+    def record(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self) | {"ratio": self.ratio}
 
 
 def pack(source: str | Path, target: str | Path, *, progress: Callable[[str], None] = lambda _: None) -> Packed:
@@ -113,7 +117,7 @@ def _chunks(path: Path, size: int, segments: list[Segment]) -> Iterator[tuple[by
     """All bytes of a file in order, in chunks of one kind, with the bits of an element or 0."""
     with path.open("rb") as file:
         at = 0
-        for segment in [*segments, Segment(size, 0, segments[0].dtype)] if segments else []:
+        for segment in segments:
             if segment.start + segment.size > size:
                 break
             yield from _cut(file, segment.start - at, 0)
