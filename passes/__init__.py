@@ -7,11 +7,12 @@ from qcompiler.passes.cluster import CLUSTER
 from qcompiler.passes.lossless import LOSSLESS
 from qcompiler.passes.prune import PRUNE
 from qcompiler.passes.quantize import QUANTIZE
+from qcompiler.passes.recover import RECOVER
 from qcompiler.pipeline import Pass
 
 __all__ = ["builtin_passes"]
 
-_ALL: tuple[type[Pass], ...] = (*LOSSLESS, *PRUNE, *QUANTIZE, *CLUSTER)
+_ALL: tuple[type[Pass], ...] = (*LOSSLESS, *PRUNE, *QUANTIZE, *CLUSTER, *RECOVER)
 
 
 def builtin_passes() -> dict[str, type[Pass]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qcompiler import testing
-    from qcompiler.compiler import Result, compile
+    from qcompiler.compiler import Result, compile, distill
     from qcompiler.errors import QCompilerError
     from qcompiler.ir import Graph, Model, Node, Value
     from qcompiler.lower import Target
@@ -39,6 +39,7 @@ _HOMES = {
     "any_of": "rewrite",
     "compile": "compiler",
     "const": "rewrite",
+    "distill": "compiler",
     "load": "onnx_io",
     "maybe": "rewrite",
     "op": "rewrite",
@@ -65,6 +66,7 @@ __all__ = [
     "any_of",
     "compile",
     "const",
+    "distill",
     "load",
     "maybe",
     "op",

@@ -7,6 +7,7 @@
     ├── PassError             1   a pass could not do its work
     ├── CalibrationError      1   statistics could not be collected
     ├── LoweringError         1   the target cannot express the graph
+    ├── TrainingError         1   the model cannot be trained
     ├── OutputError           1   the result cannot be written
     ├── GateError             4   ``--strict`` and a gate was not met
     └── UsageError            2   the request itself makes no sense
@@ -25,6 +26,7 @@ __all__ = [
     "OutputError",
     "PassError",
     "QCompilerError",
+    "TrainingError",
     "UsageError",
     "VerifyError",
 ]
@@ -71,6 +73,10 @@ class CalibrationError(QCompilerError):
 
 class LoweringError(QCompilerError):
     """The target has no form for something in the graph."""
+
+
+class TrainingError(QCompilerError):
+    """The model cannot be trained, or not on these samples."""
 
 
 class OutputError(QCompilerError):

@@ -41,7 +41,8 @@ class Piece:
 class PruneBlocks(Pass):
     """Remove residual branches, x + f(x) becomes x, and attention heads, where that does least to the outputs.
 
-    ``macs`` is the share of the multiply-accumulates that remains, ``kinds`` what may go. Each piece is judged alone,
+    ``macs`` is the share of the multiply-accumulates that remains, ``pieces`` that of the pieces that could go; what is
+    asked for first ends it. ``kinds`` is what may go. Each piece is judged alone,
     by the error it leaves relative to the outputs for the products it saves; they go in this order (ShortGPT: Men et
     al., 2024, judges by the branch's own input and output instead; heads: Michel et al., 2019). ``exclude`` is a
     regular expression on the names of the Adds, and of groups of heads as ``inspect --groups`` prints them.
@@ -51,6 +52,7 @@ class PruneBlocks(Pass):
     """
 
     macs: float = 0.8
+    pieces: float = 0.0
     kinds: tuple[str, ...] = KINDS
     exclude: str = ""
     removed: tuple[str, ...] | None = None
@@ -61,6 +63,8 @@ class PruneBlocks(Pass):
     def __post_init__(self) -> None:
         if not 0.0 < self.macs <= 1.0:
             raise ValueError(f"macs is what remains, above 0 and at most 1, not {self.macs:g}")
+        if not 0.0 <= self.pieces <= 1.0:
+            raise ValueError(f"pieces is what remains, 0 to 1, not {self.pieces:g}")
         if not set(self.kinds) <= set(KINDS):
             raise ValueError(f"kinds are of {', '.join(KINDS)}, not {', '.join(self.kinds)}")
 
@@ -86,9 +90,9 @@ class PruneBlocks(Pass):
             if lost < math.inf:
                 priced.append((lost / saved, len(priced), piece))
         gone: list[Piece] = []
-        left = whole
+        left, most = whole, round((1 - self.pieces) * len(pieces))
         for _, _, piece in sorted(priced, key=lambda item: item[:2]):
-            if left <= self.macs * whole:
+            if left <= self.macs * whole or len(gone) >= most:
                 break
             if piece.head is not None and not _one_stays(gone, piece.head[0]):
                 continue
@@ -96,7 +100,7 @@ class PruneBlocks(Pass):
             if cost < left:  # it may stand in a branch that goes
                 gone.append(piece)
                 left = cost
-        if left / whole > self.macs + 0.02:
+        if left / whole > self.macs + 0.02 and len(gone) < most:
             context.warn(
                 f"{self.name}: {left / whole:.2f} of the macs remain, not {self.macs:g}: there is nothing more to take"
             )

@@ -15,7 +15,7 @@ from qcompiler.errors import QCompilerError
 __all__ = ["main"]
 
 _COMMANDS = (
-    "compile", "inspect", "explain", "diff", "bench", "sensitivity", "run", "pack", "unpack",
+    "compile", "inspect", "explain", "diff", "bench", "sensitivity", "distill", "run", "pack", "unpack",
     "passes", "targets", "recipes",
 )  # fmt: skip
 _INTERRUPTED = 130  # what shells report for Ctrl-C

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -34,13 +35,15 @@ from qcompiler.onnx_io import (
     upgrade_opset,
     without_weights,
 )
+from qcompiler.passes.recover import Recover
 from qcompiler.pipeline import Pass, PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
 from qcompiler.search import Choice, Journal, Limits, choose, find_metric
 from qcompiler.storage import need_libraries, pack
+from qcompiler.training import hold_out
 
-__all__ = ["Result", "compile", "exclusions", "input_specs", "name_all"]
+__all__ = ["Result", "compile", "exclusions", "input_specs", "name_all", "parted"]
 
 _PROBES = 128  # calibration samples on which candidates are judged
 _RANDOM = 2  # random samples on which lossless passes are checked where there are no others
@@ -188,10 +191,12 @@ def compile(
         dataset = with_states(dataset, session, feedback)
     lossy = not all(item.lossless for item in chosen.passes)
     calibration, scoring = split(dataset) if lossy and real else (dataset, dataset)
+    calibration, held_out = parted(calibration, chosen) if real else (calibration, None)
     context = PassContext(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})], executor=executor,
-        min_sqnr=chosen.gates.get("min_sqnr"),
+        min_sqnr=chosen.gates.get("min_sqnr"), source=origin, tell=progress, held_out=held_out,
+        unfinished=None if unfinished is None else Path(unfinished) / "training",
     )  # fmt: skip
     context.trace.explain, context.watch_fusions = explain, True
     if for_cpu is not None and SATURATES[for_cpu] != products_saturate():
@@ -228,9 +233,9 @@ def compile(
     try:
         result = _run(job, seed)
     except QCompilerError:
-        journal.remove()
+        _forget(context, journal)
         raise
-    journal.remove()
+    _forget(context, journal)
     if isinstance(data, str | Path):
         result.report["data"] = str(data)
     result.report["seconds"] = time.perf_counter() - started
@@ -242,6 +247,22 @@ def compile(
             gate = failed[0]
             raise GateError(f"gate {gate['name']} was not met: {gate['value']} against a limit of {gate['limit']}")
     return result
+
+
+def parted(calibration: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    """What calibrates, and where a pass learns what judges it: nothing else of the recipe may have seen that."""
+    shares = [item.hold_out for item in recipe.passes if isinstance(item, Recover)]
+    learn, judge = hold_out(len(calibration), max(shares, default=0.0))
+    if learn == judge:  # too few to do without some, or nobody asks
+        return calibration, None
+    return calibration.subset(learn), calibration.subset(judge)
+
+
+def _forget(context: PassContext, journal: Journal) -> None:
+    """The work is over: what was kept for going on with it goes."""
+    if context.unfinished is not None:
+        shutil.rmtree(context.unfinished, ignore_errors=True)
+    journal.remove()
 
 
 def _for_cpu(target: Target, name: str | None) -> Target:
@@ -288,8 +309,7 @@ def _run(job: Job, seed: int) -> Result:
     before = statistics_of(job.origin)
     infer_types(model)
     name_all(model)
-    passes = job.recipe.passes
-    _check_order(passes)
+    passes, tail = _parted(job.recipe.passes)
     first = next((place for place, item in enumerate(passes) if item.changes_numbers), len(passes))
     model, records = Pipeline(passes[:first]).run(model, job.context, job.progress)
     lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
@@ -307,6 +327,9 @@ def _run(job: Job, seed: int) -> Result:
         final = measure(job.session, kept, job.scoring, job.metric, job.threads)
     elif job.context.facts.get("forms") is not None:
         final, choice = _choose(job, model, lossless, changed)
+        if tail and choice.best is not None:
+            final, more = _trained(job, final, tail)
+            records += more
         kept = final.model
     if final is lossless and lossless.is_slower:
         again = measure(job.session, model, job.scoring, job.metric, job.threads)
@@ -330,14 +353,50 @@ def _run(job: Job, seed: int) -> Result:
     return Result(kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads, job.recipe.pack)
 
 
-def _check_order(passes: Sequence[Pass]) -> None:
-    """Raises UsageError where something was decided for values that a later pass would take away."""
+def _parted(passes: Sequence[Pass]) -> tuple[list[Pass], list[Pass]]:
+    """``passes`` up to the choice between forms, and those at their end that work on what was chosen.
+
+    Raises UsageError where something was decided for values that a later pass would take away.
+    """
     lossy = ""
+    body: list[Pass] = []
+    tail: list[Pass] = []
     for item in passes:
-        if item.changes_numbers and lossy:
+        if lossy and item.takes_integers:
+            tail.append(item)
+            continue
+        if lossy and item.changes_numbers:
             raise UsageError(f"pass '{item.name}' stands behind '{lossy}'", hint="let it stand in front")
+        if tail:
+            raise UsageError(f"pass '{tail[0].name}' stands in front of '{item.name}'", hint="let it come last")
         if not item.lossless and not item.changes_numbers:
             lossy = lossy or item.name
+        body.append(item)
+    return body, tail
+
+
+def _trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured, list[PassRecord]]:
+    """The chosen model after ``tail``, or as it was where that made nothing better."""
+    made, records = Pipeline(tail).run(clone_model(final.model), job.context, job.progress)
+    if not any(record.status == "applied" for record in records):
+        return final, records
+    job.progress("scoring on samples that had no part in it")
+    found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    if found.drop is not None and final.drop is not None:
+        reason = f"the metric dropped by {found.drop:.4g} instead of {final.drop:.4g}" if found.drop > final.drop else ""
+    else:
+        before, after = final.quality.sqnr_db, found.quality.sqnr_db
+        reason = f"the model reached {after:.1f} dB instead of {before:.1f}" if after < before else ""
+    if not reason and found.quality.sqnr_db < job.limits.min_sqnr <= final.quality.sqnr_db:
+        reason = f"the model reached {found.quality.sqnr_db:.1f} dB, below {job.limits.min_sqnr:g}"
+    for record in records:
+        if record.status == "applied":
+            worst = found.quality.sqnr_db
+            record.sqnr_db = worst if math.isfinite(worst) else None
+            if reason:
+                record.status, record.reason = "rolled-back", reason
+                job.context.warn(f"{record.name} was rolled back: {reason}")
+    return (final if reason else found), records
 
 
 def _changed(

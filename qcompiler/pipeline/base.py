@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
 
 from qcompiler.data import Dataset
@@ -20,12 +21,14 @@ __all__ = ["Pass", "PassContext"]
 class PassContext:
     """What a pass may use beside the model.
 
-    ``data`` calibrates, ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
+    ``data`` calibrates, ``held_out`` are samples that no pass may fit anything to: they judge what one has learned.
+    ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
     pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
     how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
     What a running pass puts into ``details`` stands beside it in the report; what into ``resolved`` takes the place
     of its options in the resolved recipe, so that it decides the same again. ``executor`` takes work that can be
-    split, None: here and now. ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
+    split, None: here and now. ``source`` is the model as it was given, from which a changed one may learn; ``tell``
+    takes a line on how far it has come, ``unfinished`` is a folder in which it may keep what a kill would lose. ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
     none. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
     the values that had no type after the last inference.
     """
@@ -48,6 +51,10 @@ class PassContext:
     faults: list[str] = field(default_factory=list)
     executor: Executor | None = None
     min_sqnr: float | None = None
+    source: Model | None = None
+    held_out: Dataset | None = None
+    tell: Callable[[str], None] = lambda _: None
+    unfinished: Path | None = None
     details: dict[str, Any] = field(default_factory=dict)
     resolved: dict[str, Any] = field(default_factory=dict)
 
@@ -72,7 +79,8 @@ class Pass:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
     ``changes_numbers`` says that a lossy pass changes what the model computes at once, so that the result is judged
-    before anything else is done with it.
+    before anything else is done with it. Of those ``takes_integers`` says that the pass also works on the model that
+    was chosen of quantized ones: it may stand behind the passes that quantize.
     ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
     """
 
@@ -81,6 +89,7 @@ class Pass:
     keeps_types: ClassVar[bool] = False
     looks_far: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = False
+    takes_integers: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
     name: ClassVar[str] = "pass"

@@ -1,0 +1,140 @@
+"""Samples in batches, in an order that the seed and the epoch decide, changed as the settings say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qcompiler.data import Dataset, Sample
+from qcompiler.training.settings import Settings
+
+__all__ = ["Batch", "Samples", "hold_out"]
+
+_CACHE = 1 << 28  # bytes of samples that are kept once they were read
+_LEAST = 16  # samples of which some are held out
+
+
+@dataclass
+class Batch:
+    """Some samples by themselves, ``labels`` [N] or with two columns, and with ``mixed`` how much the first counts."""
+
+    samples: list[Sample]
+    labels: Any = None
+    mixed: Any = None
+
+    def stacked(self) -> Sample:
+        """All samples along the first axis."""
+        return {name: np.concatenate([sample[name] for sample in self.samples]) for name in self.samples[0]}
+
+
+def hold_out(count: int, share: float) -> tuple[list[int], list[int]]:
+    """Samples to learn from and samples to judge by, evenly spread; few samples serve as both."""
+    held = int(count * share)
+    if not held or count < _LEAST:
+        return list(range(count)), list(range(count))
+    places = {int((place + 0.5) * count / held) for place in range(held)}
+    return [place for place in range(count) if place not in places], sorted(places)
+
+
+class Samples:
+    """Samples of a dataset by index; what fits into memory is read once."""
+
+    def __init__(self, data: Dataset, settings: Settings) -> None:
+        self.data, self.settings = data, settings
+        self.kept: dict[int, Sample] = {}
+        self.room = _CACHE
+
+    def at(self, index: int) -> Sample:
+        """Sample ``index``, not to be written into."""
+        if index not in self.kept:
+            sample = self.data.sample(index)
+            size = sum(getattr(array, "nbytes", _CACHE) for array in sample.values())
+            if size > self.room:
+                return sample
+            self.room -= size
+            self.kept[index] = sample
+        return self.kept[index]
+
+    def label(self, index: int) -> Any:
+        """The labels of sample ``index``, as one row; None without labels."""
+        return None if self.data.labels is None else np.reshape(self.data.labels[index], -1)
+
+    def plain(self, indices: Sequence[int]) -> Iterator[Batch]:
+        """Batches in order, unchanged."""
+        for start in range(0, len(indices), self.settings.batch):
+            some = indices[start : start + self.settings.batch]
+            yield Batch([self.at(index) for index in some], self._labels(some))
+
+    def shuffled(self, indices: Sequence[int], seed: int, epoch: int, part: int = 0, parts: int = 1) -> Iterator[Batch]:
+        """The batches of one epoch, of which ``part`` of ``parts`` workers gets its share of each.
+
+        Every batch is full, or all of the samples where these are fewer.
+        """
+        random = np.random.default_rng([seed, epoch])
+        order = random.permutation(indices)
+        size = min(self.settings.batch, len(order))
+        for start in range(0, len(order) - size + 1, size):
+            some = [int(index) for index in order[start : start + size]]
+            batch = self._changed(Batch([self.at(index) for index in some], self._labels(some)), random)
+            if parts > 1:
+                batch.samples = batch.samples[part::parts]
+                batch.labels = None if batch.labels is None else batch.labels[part::parts]
+                batch.mixed = None if batch.mixed is None else batch.mixed[part::parts]
+            yield batch
+
+    def steps(self, count: int) -> int:
+        """Batches in an epoch of ``count`` samples."""
+        return count // min(self.settings.batch, count)
+
+    def _labels(self, indices: Sequence[int]) -> Any:
+        return None if self.data.labels is None else np.concatenate([self.label(index) for index in indices])
+
+    def _changed(self, batch: Batch, random: np.random.Generator) -> Batch:
+        settings = self.settings
+        if settings.flip or settings.crop:
+            batch.samples = [
+                {name: _image(array, settings, random) for name, array in sample.items()} for sample in batch.samples
+            ]
+        if settings.mixup and len(batch.samples) > 1:
+            partner = np.roll(np.arange(len(batch.samples)), 1)
+            parts = random.uniform(0, 1, len(batch.samples)).astype(np.float32)
+            batch.samples = [
+                {name: _mixed(array, batch.samples[partner[place]][name], parts[place])
+                 for name, array in sample.items()}
+                for place, sample in enumerate(batch.samples)
+            ]  # fmt: skip
+            if batch.labels is not None and len(batch.labels) == len(parts):
+                batch.labels, batch.mixed = np.stack([batch.labels, batch.labels[partner]], 1), parts
+        return batch
+
+
+def _is_image(array: Any) -> bool:
+    return array.ndim == 4 and array.dtype.kind == "f" and array.shape[-2] > 4
+
+
+def _image(array: Any, settings: Settings, random: np.random.Generator) -> Any:
+    """An image, [1, channels, height, width] or [1, height, width, channels], mirrored and shifted by chance."""
+    if not _is_image(array):
+        return array
+    last = array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4)
+    axes = (1, 2) if last else (2, 3)
+    if settings.flip and random.integers(2):
+        array = np.flip(array, axes[1])
+    if settings.crop:
+        amounts = random.integers(-settings.crop, settings.crop + 1, 2)
+        pads = [(0, 0)] * 4
+        cuts = [slice(None)] * 4
+        for axis, amount in zip(axes, amounts, strict=True):
+            pads[axis] = (max(0, amount), max(0, -amount))
+            cuts[axis] = slice(max(0, -amount), array.shape[axis] + max(0, -amount))
+        array = np.pad(array, pads)[tuple(cuts)]
+    return np.ascontiguousarray(array)
+
+
+def _mixed(one: Any, other: Any, part: Any) -> Any:
+    if one.dtype.kind != "f" or one.shape != other.shape:
+        return one
+    return (part * one + (1 - part) * other).astype(one.dtype)
