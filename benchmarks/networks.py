@@ -54,7 +54,7 @@ class Builder:
 
 
 def resnet18(width: int, seed: int = 0) -> bytes:
-    """ResNet-18 (He et al., 2016) for images of 32 x 32: a first convolution of 3 x 3, and ``width`` channels for 64."""
+    """ResNet-18 (He et al., 2016) for images of 32 x 32: it begins with 3 x 3, and with ``width`` channels."""
     made = Builder(seed)
     x = made.node("Relu", [made.conv("x", 3, width, 3)])
     ins = width

@@ -47,7 +47,9 @@ class Recover(Settings, Pass):
         )  # fmt: skip
         context.details["training"] = training_record(found)
         if "diverged" in found.reason or (not found.kept and found.history[1:]):
-            why = found.reason if "diverged" in found.reason else "no epoch was better on held-out samples than the start"
+            why = (
+                found.reason if "diverged" in found.reason else "no epoch was better on held-out samples than the start"
+            )
             context.warn(f"{self.name}: {why}")
         return found.changed
 

@@ -23,6 +23,7 @@ __all__ = ["compile"]
 @click.option("--target", default="ort-cpu", show_default=True, help="What the result runs on.")
 @click.option("--recipe", help="NAME or FILE.toml [default: int8 with --data, else lossless].")
 @click.option("--data", metavar="SPEC", help="FILE.npz, a folder of them, FILE.toml, MODULE:CALLABLE, or 'random'.")
+@click.option("--score", metavar="SPEC", help="Data that scores; then all of --data calibrate.")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cut batches of this size where the model allows it.")
 @click.option("--metric", help="top1 or MODULE:CALLABLE(outputs, labels).")
@@ -47,6 +48,7 @@ def compile(
     target: str,
     recipe: str | None,
     data: str | None,
+    score: str | None,
     samples: int | None,
     batch_size: int | None,
     metric: str | None,
@@ -80,6 +82,7 @@ def compile(
             target=target,
             recipe=recipe,
             data=data,
+            score=score,
             samples=samples,
             batch_size=batch_size,
             metric=metric,

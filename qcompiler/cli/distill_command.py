@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,7 +21,9 @@ __all__ = ["distill"]
     "  qcompiler distill --teacher model.onnx --student-width 0.5 --data train.npz -o build --set flip=true\n"
     "  torchrun --nproc-per-node 4 -m qcompiler distill --teacher model.onnx ...",
 )
-@click.option("--teacher", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="From which it learns.")
+@click.option(
+    "--teacher", type=click.Path(path_type=Path), required=True, metavar="MODEL", help="From which it learns."
+)
 @click.option("--student", type=click.Path(path_type=Path), metavar="MODEL", help="What learns.")
 @click.option("--student-width", type=float, default=1.0, metavar="PART", help="Instead: the teacher, so much as wide.")
 @click.option("--student-depth", type=float, default=1.0, metavar="PART", help="Instead: with so many of its branches.")
@@ -31,7 +33,9 @@ __all__ = ["distill"]
 @click.option("--epochs", type=click.IntRange(min=1), help="Walks over the samples. [default: 20]")
 @click.option("--labels", type=click.FloatRange(0, 1), help="Part of the loss that the labels have. [default: 0]")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="An option of the pass recover.")
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Leave constants and nodes with such a name as they are.")
+@click.option(
+    "--exclude", multiple=True, metavar="REGEX", help="Leave constants and nodes with such a name as they are."
+)
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Rows of a sample, where the model allows it.")
 @click.option("--metric", help="top1 or MODULE:CALLABLE(outputs, labels).")
@@ -79,7 +83,7 @@ def distill(
     from qcompiler.report import summary_lines
 
     check_replaceable(folder, force)
-    options = dict(_pair(text) for text in settings)
+    options: dict[str, Any] = dict(_pair(text) for text in settings)
     options |= {name: value for name, value in (("epochs", epochs), ("labels", labels)) if value is not None}
     if exclude:
         options["exclude"] = "|".join(f"(?:{pattern})" for pattern in exclude)
@@ -101,7 +105,6 @@ def distill(
         progress("writing the result")
         made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
         made.save(folder, force=force)
-    shutil.rmtree(unfinished, ignore_errors=True)
     for text in made.report["warnings"]:
         warn(text)
     if as_json:

@@ -92,6 +92,11 @@ def _tell_model(found: dict[str, Any]) -> None:
             for item in found["clustered"]
         ]  # fmt: skip
         table(clustered, ("clustered weights", "read by", "how many", "levels", "bits", "entropy", "dB of the weights"))
+    for item in found["trained"]:
+        result(f"{item['pass']}: {item['reason']}, epoch {item['kept']} kept, held-out loss "
+               f"{item['loss_before']:.4g} -> {item['loss_after']:.4g}")  # fmt: skip
+        if item["idle"]:
+            table(list(item["idle"].items()), ("did not learn", "why"))
     if found["layers"]:
         rows = [(item["node"], item["op"], item["reason"], item["advice"]) for item in found["layers"]]
         table(rows, ("stays float", "operator", "why", "what would change it"))

@@ -110,6 +110,7 @@ def compile(
     target: str = "ort-cpu",
     recipe: str | Path | None = None,
     data: Any = None,
+    score: Any = None,
     samples: int | None = None,
     batch_size: int | None = None,
     metric: str | Callable[..., Any] | None = None,
@@ -133,7 +134,8 @@ def compile(
 
     ``source`` is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram`` or graphsurgeon
     ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
-    odd ones score. ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
+    odd ones score; with ``score``, data of its own, all of ``data`` calibrate.
+    ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
     ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
     smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
     seconds the choice of what to quantize may look for something better; None for as long as it takes. ``for_cpu`` is
@@ -184,6 +186,8 @@ def compile(
     # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
     as_file = isinstance(source, str | Path) and not origin.repairs
     session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
+    if score is not None and (not real or feedback):
+        raise UsageError("data that scores goes with data that calibrates", hint="give --data, and no --feedback")
     if feedback:
         if batch_size not in (None, 1):
             raise UsageError("a state is fed back from sample to sample, not through batches", hint="no --batch-size")
@@ -191,6 +195,8 @@ def compile(
         dataset = with_states(dataset, session, feedback)
     lossy = not all(item.lossless for item in chosen.passes)
     calibration, scoring = split(dataset) if lossy and real else (dataset, dataset)
+    if score is not None:
+        calibration, scoring = dataset, open_dataset(score, specs, batch_size=batch_size, seed=seed)
     calibration, held_out = parted(calibration, chosen) if real else (calibration, None)
     context = PassContext(
         data=calibration if real else None, target=chosen_target, seed=seed, threads=threads,
@@ -206,7 +212,7 @@ def compile(
         context.warn(f"without --data {what}, and numbers were compared on random inputs only")
     elif data == "random":
         context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
-    if lossy and real and len(dataset) == 1:
+    if lossy and real and len(dataset) == 1 and score is None:
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")
     for repair in origin.repairs:
         context.warn(f"the model was mended: {repair}")
@@ -220,15 +226,15 @@ def compile(
         measure_by.score([session.run(sample) for sample in scoring], scoring.labels)
     journal = Journal()
     if unfinished is not None:
-        said = (chosen.to_toml(), repr(chosen_target), len(dataset), threads, seed)
+        said = (chosen.to_toml(), repr(chosen_target), len(dataset), len(scoring), threads, seed)
         journal = Journal(Path(unfinished), _fingerprint(origin, dataset, said))
         if journal.found:
             progress(f"going on from {unfinished}")
     job = Job(
         source, origin, session, chosen_target, chosen, calibration, scoring, measure_by, max_drop,
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads, _said(data, samples, batch_size, metric, feedback), math.inf if budget is None else started + budget,
-        journal,
+        threads, _said(data, score, samples, batch_size, metric, feedback),
+        math.inf if budget is None else started + budget, journal,
     )  # fmt: skip
     try:
         result = _run(job, seed)
@@ -383,7 +389,9 @@ def _trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured,
     job.progress("scoring on samples that had no part in it")
     found = measure(job.session, made, job.scoring, job.metric, job.threads)
     if found.drop is not None and final.drop is not None:
-        reason = f"the metric dropped by {found.drop:.4g} instead of {final.drop:.4g}" if found.drop > final.drop else ""
+        reason = (
+            f"the metric dropped by {found.drop:.4g} instead of {final.drop:.4g}" if found.drop > final.drop else ""
+        )
     else:
         before, after = final.quality.sqnr_db, found.quality.sqnr_db
         reason = f"the model reached {after:.1f} dB instead of {before:.1f}" if after < before else ""
@@ -549,10 +557,10 @@ def _choose(job: Job, model: Model, lossless: Measured, changed: bool) -> tuple[
 
 
 def _said(
-    data: Any, samples: int | None, batch_size: int | None, metric: Any, feedback: Mapping[str, str] | None
+    data: Any, score: Any, samples: int | None, batch_size: int | None, metric: Any, feedback: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """What the resolved recipe notes of how it was called, beside its passes and limits."""
-    named = {"data": data, "metric": metric}
+    named = {"data": data, "score": score, "metric": metric}
     said: dict[str, Any] = {key: str(item) for key, item in named.items() if isinstance(item, str | Path)}
     if feedback:
         said["feedback"] = [f"{name}={given}" for name, given in feedback.items()]

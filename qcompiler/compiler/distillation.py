@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from qcompiler.compiler.compilation import Result, input_specs, name_all, parted
 from qcompiler.compiler.document import report_of
 from qcompiler.compiler.job import Job
 from qcompiler.data import open_dataset, split
-from qcompiler.errors import DataError, GateError, LoweringError, UsageError
+from qcompiler.errors import DataError, GateError, LoweringError, QCompilerError, UsageError
 from qcompiler.ir import Model, clone_model
 from qcompiler.onnx_io import infer_types, load, open_session, upgrade_opset
 from qcompiler.passes.prune import PruneBlocks, PruneChannels
@@ -26,6 +29,7 @@ from qcompiler.training import need_torch
 
 __all__ = ["distill"]
 
+_FEW = 256  # samples by which channels and branches are ranked and refitted: training comes behind it
 _PREPARED = (
     "freeze-initializers", "inline-functions", "remove-dead-code", "canonicalize", "simplify", "fold-constants",
     "inline-constant-branches", "simplify-branches", "remove-dead-code",
@@ -58,7 +62,8 @@ def distill(
 
     Models are what :func:`compile` takes. Without ``student`` it is the teacher itself with the share ``depth`` of its
     residual branches and ``width`` of its channels, weights inherited. ``options`` are those of the pass ``recover``.
-    Even samples teach, odd ones score; with ``score``, data of its own, all of ``data`` teach. Labels that the data has are learned with the weight ``options["labels"]``.
+    Even samples teach, odd ones score; with ``score``, data of its own, all of ``data`` teach.
+    Labels that the data has are learned with the weight ``options["labels"]``.
     With ``unfinished`` a run that was killed goes on to the same result. A student that training makes no better on the
     held-out samples is given back as it was, with a warning.
 
@@ -66,6 +71,45 @@ def distill(
     TrainingError, LoweringError, and with ``strict`` GateError for ``min_sqnr`` (decibels) and ``max_drop``.
     """
     need_torch()
+    folder = None if unfinished is None else Path(unfinished)
+    try:
+        made = _distilled(
+            teacher, student, data, score, width, depth, options, samples, batch_size, metric, max_drop, min_sqnr,
+            strict, target, threads, seed, folder, progress,
+        )  # fmt: skip
+    except QCompilerError:
+        _forget(folder)
+        raise
+    _forget(folder)
+    return made
+
+
+def _forget(folder: Path | None) -> None:
+    """The work is over: what was kept for going on with it goes."""
+    if folder is not None and os.environ.get("RANK", "0") == "0":
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _distilled(
+    teacher: Any,
+    student: Any,
+    data: Any,
+    score: Any,
+    width: float,
+    depth: float,
+    options: Mapping[str, Any] | None,
+    samples: int | None,
+    batch_size: int | None,
+    metric: str | Callable[..., Any] | None,
+    max_drop: float | None,
+    min_sqnr: float | None,
+    strict: bool,
+    target: str,
+    threads: int,
+    seed: int,
+    folder: Path | None,
+    progress: Callable[[str], None],
+) -> Result:
     started = time.perf_counter()
     recover = passes()["recover"].configured(dict(options or {}))
     assert isinstance(recover, Recover)
@@ -88,7 +132,6 @@ def distill(
         calibration, scoring = dataset, open_dataset(score, input_specs(origin), batch_size=batch_size, seed=seed)
     chosen = Recipe("distill", (*_derived(width, depth), recover), "A student learns from a teacher.", True)
     calibration, held_out = parted(calibration, chosen)
-    folder = None if unfinished is None else Path(unfinished)
     context = PassContext(
         data=calibration, target=find_target(target), seed=seed, threads=threads, source=origin, tell=progress,
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})], unfinished=folder,
@@ -108,7 +151,8 @@ def distill(
         teacher, origin, session, context.target, chosen, calibration, scoring, measure_by, max_drop,
         Limits(-math.inf if min_sqnr is None else min_sqnr, 0.0), context, progress, threads, {}, math.inf, Journal(),
     )  # fmt: skip
-    model, more = Pipeline(_derived(width, depth)).run(model, context, progress)
+    few = replace(context, data=calibration.subset(range(0, len(calibration), -(-len(calibration) // _FEW))))
+    model, more = Pipeline(_derived(width, depth)).run(model, few, progress)
     records += more
     final, learned = _taught(job, model, recover)
     records += learned

@@ -28,7 +28,8 @@ class PassContext:
     What a running pass puts into ``details`` stands beside it in the report; what into ``resolved`` takes the place
     of its options in the resolved recipe, so that it decides the same again. ``executor`` takes work that can be
     split, None: here and now. ``source`` is the model as it was given, from which a changed one may learn; ``tell``
-    takes a line on how far it has come, ``unfinished`` is a folder in which it may keep what a kill would lose. ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
+    takes a line on how far it has come, ``unfinished`` is a folder in which it may keep what a kill would lose.
+    ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
     none. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
     the values that had no type after the last inference.
     """

@@ -54,6 +54,7 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
         "chosen": _chosen(report.get("layers", ())),
         "pruned": _pruned(report),
         "clustered": _clustered(report),
+        "trained": _trained(report),
         "layers": [
             {"node": item["node"], "op": item["op"], "reason": item["reason"], "advice": _advice(item)}
             for item in report.get("layers", ())
@@ -84,6 +85,22 @@ def _clustered(report: Document) -> list[dict[str, Any]]:
         if item["status"] == "applied"
         for layer in item.get("details", {}).get("layers", ())
     ]
+
+
+def _trained(report: Document) -> list[dict[str, Any]]:
+    """What training did: held-out loss before and after, and what had no part in it, by pass."""
+    found = []
+    for item in report["passes"]:
+        training = item.get("details", {}).get("training")
+        if training and item["status"] == "applied":
+            epochs = training["epochs"]
+            kept = next((each for each in epochs if each["epoch"] == training["kept"]), epochs[0])
+            found.append({
+                "pass": item["name"], "kept": training["kept"], "reason": training["reason"],
+                "loss_before": epochs[0]["held_out"], "loss_after": kept["held_out"], "learned": training["learned"],
+                "idle": training["frozen"] | training["elsewhere"],
+            })  # fmt: skip
+    return found
 
 
 def _chosen(layers: Sequence[Document]) -> list[dict[str, Any]]:

@@ -91,6 +91,20 @@ SHAPE: dict[Any, Shape] = {
                 ],
                 "kept?": {str: str},  # weights that stay as they are, and why
                 "bytes?": {"float": int, "clustered": int, "coded": int},
+                # of training: losses by epoch (0: before it), the epoch that was kept, what learned by kind, and what
+                # did not (constants, nodes) and why; before: the student as it came
+                "training?": {
+                    "kept": int,
+                    "reason": str,
+                    "epochs": [
+                        {"epoch": int, "loss": NUMBER, "held_out": NUMBER, "right": NUMBER, "seconds": NUMBER},
+                    ],
+                    "learned": {str: int},
+                    "frozen": {str: str},
+                    "elsewhere": {str: str},
+                    "features": [[str]],
+                },
+                "before?": {"sqnr_db": NUMBER, "metric": NUMBER},
             },
         }
     ],

@@ -12,6 +12,7 @@ from qcompiler.report.clustering import clustering_view
 from qcompiler.report.histogram import bars_of
 from qcompiler.report.pruning import CURVE_HEIGHT, CURVE_WIDTH, pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
+from qcompiler.report.training import training_view
 from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, seconds, share, short_count, size
 
 __all__ = ["MOST_BARS", "MOST_ROWS", "QUIET", "SECTIONS", "option", "view"]
@@ -26,6 +27,7 @@ SECTIONS = {
     "passes": "Stage by stage",
     "pruning": "Pruning",
     "clustering": "Clustering",
+    "training": "Training",
     "ops": "Ops",
     "layers": "Layers",
     "decision": "Decision log",
@@ -34,7 +36,7 @@ SECTIONS = {
     "environment": "Environment and provenance",
     "reproduce": "How to reproduce",
 }
-"""Titles by id, in order. Pruning, clustering, layers, decision and ranges are left out where the report has none."""
+"""Titles by id, in order. Those of what a compile need not have are left out where the report has none."""
 
 MOST_ROWS = 1000
 """Rows of one table; what is beyond is only in report.json."""
@@ -51,9 +53,11 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
     layers, ranges = report.get("layers") or [], report.get("ranges") or []
     decision, fused = report.get("decision"), report.get("fused")
     pruning, clustering = pruning_view(report["passes"]), clustering_view(report)
+    training = training_view(report["passes"])
     absent = {
         "pruning": not pruning,
         "clustering": not clustering,
+        "training": not training,
         "layers": not layers and not fused,
         "decision": not decision,
         "ranges": not ranges,
@@ -73,6 +77,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "stages": _stages(report["passes"]),
         "pruning": pruning,
         "clustering": clustering,
+        "training": training,
         "ops": _ops(report["source"].get("ops"), report["compiled"]["ops"]),
         "layers": layers,
         "slowest": _slowest(layers),

@@ -112,7 +112,7 @@ class Samples:
 
 
 def _is_image(array: Any) -> bool:
-    return array.ndim == 4 and array.dtype.kind == "f" and array.shape[-2] > 4
+    return bool(array.ndim == 4 and array.dtype.kind == "f" and array.shape[-2] > 4)
 
 
 def _image(array: Any, settings: Settings, random: np.random.Generator) -> Any:

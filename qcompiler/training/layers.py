@@ -97,9 +97,7 @@ def _windows(node: Node, x: Any) -> tuple[list[int], list[int], list[int], list[
     return kernel, strides, dilations, pads_of(node, list(x.shape[2:]), kernel, strides, dilations)
 
 
-def _rounded_up(
-    x: Any, kernel: list[int], strides: list[int], dilations: list[int], pads: list[int]
-) -> list[int]:
+def _rounded_up(x: Any, kernel: list[int], strides: list[int], dilations: list[int], pads: list[int]) -> list[int]:
     """How much further the end is padded so that the last, incomplete window counts."""
     more = []
     for axis, (each, stride, dilation) in enumerate(zip(kernel, strides, dilations, strict=True)):
@@ -136,11 +134,11 @@ def average_pool(node: Node, x: Any) -> Any:
     pool = _AVERAGE_POOLS[len(kernel)]
     counted = torch.ones_like(x[:1, :1])
     around = bool(node.attr("count_include_pad", 0))
+    more = _rounded_up(x, kernel, strides, dilations, pads) if node.attr("ceil_mode", 0) else [0] * len(kernel)
     if any(pads):
         counted, x = _padded(counted, pads, 1.0 if around else 0.0), _padded(x, pads)
-    if node.attr("ceil_mode", 0):
-        more = [0] * len(kernel) + _rounded_up(x, kernel, strides, dilations, [0] * (2 * len(kernel)))
-        counted, x = _padded(counted, more), _padded(x, more)
+    if any(more):  # what lies beyond the padding counts never
+        counted, x = (_padded(item, [0] * len(kernel) + more) for item in (counted, x))
     return pool(x, kernel, strides) / pool(counted, kernel, strides)
 
 
@@ -220,7 +218,12 @@ def resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any =
     exact = factors is None or all(
         abs(factors.get(axis, 1.0) * x.shape[axis] - each) < 1e-6 for axis, each in zip((2, 3), size, strict=True)
     )
-    if mode == "nearest" and whole and exact and (how == "asymmetric" and rounding == "floor" or how == "half_pixel"):
+    if (
+        mode == "nearest"
+        and whole
+        and exact
+        and ((how == "asymmetric" and rounding == "floor") or (how == "half_pixel" and rounding.startswith("round")))
+    ):
         return functional.interpolate(x, size, mode="nearest")
     if mode == "linear" and exact and how in ("half_pixel", "pytorch_half_pixel") and min(size) > 1:
         return functional.interpolate(x, size, mode="bilinear", align_corners=False)
@@ -229,13 +232,17 @@ def resize(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any =
     raise Unsupported("it resizes in a way of its own")
 
 
+_ATTENTION = {"scale", "is_causal", "q_num_heads", "kv_num_heads", "softmax_precision"}
+
+
 @operator("Attention")
 def attention(node: Node, q: Any, k: Any, v: Any, mask: Any = None, *more: Any) -> Any:
     """Scaled dot products (ONNX Attention, operator set 23), [batch, heads, length, size] or heads in one axis."""
     if any(item is not None for item in more) or len([out for out in node.outputs if out.uses or out.is_output]) > 1:
         raise Unsupported("it keeps keys and values")
-    if node.attr("softcap", 0.0) or node.attr("qk_matmul_output_mode", 0):
-        raise Unsupported("it caps its scores")
+    other = [name for name in node.attrs if name not in _ATTENTION and node.attr(name) not in (0, 0.0)]
+    if other:
+        raise Unsupported(f"it has {', '.join(other)}")
     flat = q.dim() == 3
     if flat:
         heads, others = int(node.attr("q_num_heads")), int(node.attr("kv_num_heads"))
@@ -251,5 +258,6 @@ def attention(node: Node, q: Any, k: Any, v: Any, mask: Any = None, *more: Any) 
         scores = scores.masked_fill(hidden, -math.inf)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype is torch.bool else scores + mask
-    found = functional.softmax(scores, -1) @ v
+    dead = torch.isneginf(scores).all(-1, keepdim=True)  # what sees nothing gives nothing
+    found = functional.softmax(scores.masked_fill(dead, 0.0), -1).masked_fill(dead, 0.0) @ v
     return found.transpose(1, 2).reshape(found.shape[0], found.shape[2], -1) if flat else found

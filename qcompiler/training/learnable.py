@@ -135,7 +135,7 @@ def _keeps_zeros(value: Value, kind: str) -> bool:
     if kind != WEIGHT or len(held.shape) < 2:
         return False
     array = held.numpy()
-    return 1 - np.count_nonzero(array) / max(1, array.size) >= _ZEROS
+    return bool(1 - np.count_nonzero(array) / max(1, array.size) >= _ZEROS)
 
 
 def _feeding_weights(model: Model) -> set[Value]:

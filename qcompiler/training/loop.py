@@ -133,8 +133,9 @@ class _Run:
         self.wanted: list[Value] = [ours for _, ours in pairs]
         self.pairs = [(theirs.name, ours.name) for theirs, ours in pairs]
         self.losses = Losses(settings, teacher, student, data.labels, pairs)
-        needed = teacher is not None and (self.losses.share < 1 or pairs)
-        self.teacher = Teacher(teacher, [theirs for theirs, _ in pairs], settings.threads) if needed else None
+        self.teacher = None
+        if teacher is not None and (self.losses.share < 1 or pairs):
+            self.teacher = Teacher(teacher, [theirs for theirs, _ in pairs], settings.threads)
         exclude = re.compile(settings.exclude) if settings.exclude else None
         normalizes = settings.batch_norm in ("train", "restore") or (
             settings.batch_norm == "auto" and settings.batch >= _STATISTICS and has_normalization(student)
@@ -183,7 +184,8 @@ class _Run:
             if not math.isfinite(loss) or far:
                 done.reason = f"the loss diverged in epoch {number}: {loss:.3g}; what was best before it is kept"
                 break
-            epoch = Epoch(number, loss, *self._judged(), time.perf_counter() - started)
+            held_out, right = self._judged()
+            epoch = Epoch(number, loss, held_out, right, time.perf_counter() - started)
             done.history.append(epoch)
             if self._is_better(epoch, done):
                 done.kept, best = number, self._state()
@@ -335,7 +337,7 @@ def _real(item: Any) -> Any:
 
 def _alike(joined: Any, alone: list[Any]) -> bool:
     whole = torch.cat(alone)
-    return joined.shape == whole.shape and torch.allclose(joined.float(), whole.float(), rtol=1e-3, atol=1e-4)
+    return bool(joined.shape == whole.shape and torch.allclose(joined.float(), whole.float(), rtol=1e-3, atol=1e-4))
 
 
 def _rate(step: int, steps: int, schedule: str) -> float:

@@ -18,8 +18,8 @@ from qcompiler.ops import is_pure
 from qcompiler.runtime import Session
 from qcompiler.training import elementwise, layers, quantized, recurrent, reductions, shapes
 from qcompiler.training.learnable import STATISTICS, WEIGHT, name_of, plan
-from qcompiler.training.operators import OPERATORS, TORCH_TYPES, Unsupported, integers
-from qcompiler.training.parameters import Parameters, as_torch
+from qcompiler.training.operators import OPERATORS, Unsupported, integers
+from qcompiler.training.parameters import Parameters, as_torch, holds
 
 __all__ = ["GraphModule"]
 
@@ -35,9 +35,7 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
     follow; else they stay as they are. The model has to be of operator set 13 at least and without functions.
     """
 
-    def __init__(
-        self, model: Model, *, exclude: re.Pattern[str] | None = None, batch_statistics: bool = False
-    ) -> None:
+    def __init__(self, model: Model, *, exclude: re.Pattern[str] | None = None, batch_statistics: bool = False) -> None:
         super().__init__()
         if model.functions:
             raise TrainingError("a model with functions of its own cannot be trained", hint="inline them first")
@@ -75,7 +73,7 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
 
     def write(self) -> int:
         """Put what was learned into the model; how many constants changed."""
-        return self.parameters_of.write()
+        return int(self.parameters_of.write())
 
     def to_device(self, device: Any) -> GraphModule:
         """The module with everything that it holds on ``device``."""
@@ -91,7 +89,8 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         if value not in self._fixed:
             if value.const is None:
                 raise TrainingError(f"value '{value.name}' is not computed")
-            self._fixed[value] = as_torch(value.const.numpy()).to(self._device())  # type: ignore[union-attr]
+            array = value.const.numpy()  # type: ignore[union-attr]
+            self._fixed[value] = as_torch(array).to(self._device()) if holds(array) else array
         return self._fixed[value]
 
     def _device(self) -> Any:
@@ -127,9 +126,14 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
                 return self._native(node, name, xs)
             except Unsupported as reason:
                 self._send_elsewhere(node, str(reason))
+            except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
+                # What torch does not take onnxruntime may; if it does not either, its reason is told.
+                self._send_elsewhere(node, f"torch does not run it: {' '.join(str(error).split())[:80]}")
         return self._by_onnxruntime(node, known)
 
     def _native(self, node: Node, name: str, xs: list[Any]) -> tuple[Any, ...]:
+        if any(item is not None and not isinstance(item, torch.Tensor) for item in xs):
+            raise Unsupported("its inputs are of a type without gradients")
         if name == "BatchNormalization":
             found = self._batch_norm(node, *xs)
         elif name == "Reshape" and self._times > 1:
@@ -138,7 +142,7 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
             found = OPERATORS[name](node, *xs)
         else:
             raise Unsupported("no gradient is known of such an operator")
-        return found if isinstance(found, tuple | list) else (found,)
+        return tuple(found) if isinstance(found, tuple | list) else (found,)
 
     def _reshape(self, node: Node, x: Any, sizes: Any) -> Any:
         """A Reshape to a shape with a fixed batch, for several batches at once."""
@@ -149,13 +153,15 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
 
     def _batches(self, known: Mapping[Value, Any]) -> int:
         """How many of the batches that the model is made for stand behind one another in the inputs."""
-        if not isinstance(self._batch, int):
+        if not isinstance(self._batch, int) or not self._batch:
             return 1
         rows = {item.shape[0] for value, item in known.items() if value.shape}
         count = rows.pop() if len(rows) == 1 else self._batch
-        return count // self._batch if count % self._batch == 0 else 1
+        return int(count // self._batch) if count % self._batch == 0 else 1
 
     def _batch_norm(self, node: Node, x: Any, scale: Any, bias: Any, mean: Any, variance: Any) -> Any:
+        if node.attr("training_mode", 0):
+            raise Unsupported("it gives statistics of the batch")
         trains = self.training and self.batch_statistics and x.numel() > x.shape[1]
         learned = [self.plan.learnable.get(value) for value in node.inputs[3:5] if value is not None]
         if not trains or not all(item is not None and item.kind == STATISTICS for item in learned):
@@ -185,7 +191,10 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
             except QCompilerError as error:
                 raise TrainingError(f"node '{node.name}' ({node.op_type}): {error.what}") from None
         session = held[0]
-        found = session.run({f"i{place}": _fed(value, items[value]) for place, value in enumerate(needed)})
+        try:
+            found = session.run({f"i{place}": _fed(value, items[value]) for place, value in enumerate(needed)})
+        except QCompilerError as error:
+            raise TrainingError(f"node '{node.name or node.output.name}' ({node.op_type}): {error.what}") from None
         device = self._device()
         given = iter(found.values())
         return tuple(_got(next(given), device) if _is_given(value) else None for value in node.outputs)
@@ -218,6 +227,8 @@ def _required(node: Node, place: int) -> Value:
 
 
 def _worked_on(item: Any) -> Any:
+    if not isinstance(item, torch.Tensor) and not holds(item):
+        return item  # strings, for instance: onnxruntime may know what to do with them
     made = item if isinstance(item, torch.Tensor) else as_torch(np.asarray(item))
     return made.float() if made.dtype in (torch.float16, torch.bfloat16) else made
 
@@ -277,6 +288,4 @@ def _fed(value: Value, item: Any) -> Any:
 
 
 def _got(item: Any, device: Any) -> Any:
-    if not isinstance(item, np.ndarray) or int(DType.of(item.dtype)) not in TORCH_TYPES:
-        return item
-    return as_torch(item).to(device)
+    return as_torch(item).to(device) if holds(item) else item

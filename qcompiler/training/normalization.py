@@ -1,4 +1,4 @@
-"""Batch normalization behind convolutions that have none: folded away when the model was exported, put back to train."""
+"""Batch normalization that was folded away when the model was exported, put back behind convolutions to train."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _may_have_one(node: Node) -> bool:
     return not node.output.is_output and not any(user.is_op("BatchNormalization") for user in users)
 
 
-def _put_behind(conv: Node, mean: np.ndarray, variance: np.ndarray) -> None:  # type: ignore[type-arg]
+def _put_behind(conv: Node, mean: np.ndarray, variance: np.ndarray) -> None:
     graph, name = conv.graph, conv.output.name
     assert graph is not None
     epsilon = 1e-5
@@ -122,6 +122,6 @@ def fold_normalization(model: Model) -> int:
     return count
 
 
-def _array(value: Value | None) -> np.ndarray:  # type: ignore[type-arg]
+def _array(value: Value | None) -> np.ndarray:
     assert value is not None and value.constant is not None
     return np.asarray(value.constant.numpy(), np.float64)

@@ -13,7 +13,14 @@ from qcompiler.training.learnable import LEVELS, SCALE, STATISTICS, Learnable, P
 from qcompiler.training.operators import TORCH_TYPES
 from qcompiler.training.quantized import BOUNDS, levels_of, real_of
 
-__all__ = ["Parameters", "as_torch"]
+__all__ = ["Parameters", "as_torch", "holds"]
+
+
+def holds(array: Any) -> bool:
+    """Whether ``array`` is one whose elements torch has a type for."""
+    if not isinstance(array, np.ndarray | np.generic) or array.dtype.kind in "OSUT":
+        return False
+    return int(DType.of(array.dtype)) in TORCH_TYPES
 
 
 def as_torch(array: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ def _prod(x: Any, axes: list[int], keep: bool) -> Any:
     return x
 
 
-_REDUCTIONS = {
+_REDUCTIONS: dict[str, Callable[[Any, list[int], bool], Any]] = {
     "ReduceSum": lambda x, axes, keep: x.sum(axes, keepdim=keep),
     "ReduceMean": lambda x, axes, keep: x.mean(axes, keepdim=keep),
     "ReduceMax": lambda x, axes, keep: x.amax(axes, keepdim=keep),
@@ -44,7 +45,8 @@ def _reduce(node: Node, x: Any, axes: Any = None) -> Any:
     return _REDUCTIONS[node.op_type](x, chosen, bool(node.attr("keepdims", 1))).to(x.dtype)
 
 
-operator(*_REDUCTIONS)(_reduce)
+for _name in _REDUCTIONS:
+    operator(_name)(_reduce)
 
 
 @operator("ArgMax", "ArgMin")
@@ -67,8 +69,9 @@ def cumsum(node: Node, x: Any, axis: Any) -> Any:
 
 @operator("TopK")
 def top_k(node: Node, x: Any, k: Any) -> Any:
-    found = torch.topk(x, int(k), int(node.attr("axis", -1)), bool(node.attr("largest", 1)), True)
-    return found.values, found.indices
+    axis, count = int(node.attr("axis", -1)), int(k)
+    found = torch.sort(x, axis, descending=bool(node.attr("largest", 1)), stable=True)  # the first of equals first
+    return found.values.narrow(axis, 0, count), found.indices.narrow(axis, 0, count)
 
 
 @operator("MatMul")

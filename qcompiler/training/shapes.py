@@ -188,6 +188,8 @@ def depth_to_space(node: Node, x: Any) -> Any:
 def space_to_depth(node: Node, x: Any) -> Any:
     block = int(node.attr("blocksize"))
     n, c, h, w = x.shape
+    if node.attr("mode", "DCR") == "CRD":
+        return functional.pixel_unshuffle(x, block)
     parts = x.reshape(n, c, h // block, block, w // block, block).permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(n, c * block**2, h // block, w // block)
 

@@ -81,6 +81,20 @@ RICH: dict[str, Any] = {
                     },
                 ],
                 "kept": {"head_weight": "something reads it that is no layer"},
+                "training": {
+                    "kept": 2,
+                    "reason": "all 2 epochs",
+                    "epochs": [
+                        {"epoch": 0, "loss": None, "held_out": 0.5, "right": 0.25, "seconds": 0.0},
+                        {"epoch": 1, "loss": 0.375, "held_out": 0.25, "right": 0.5, "seconds": 1.5},
+                        {"epoch": 2, "loss": 0.125, "held_out": 0.0625, "right": 0.75, "seconds": 3.0},
+                    ],
+                    "learned": {"weight": 12, "scale": 3},
+                    "frozen": {"table": "something reads it that is no layer"},
+                    "elsewhere": {"nms": "NonMaxSuppression: no gradient is known of such an operator"},
+                    "features": [["stem_out", "stem_out"]],
+                },
+                "before": {"sqnr_db": 3.5, "metric": 0.25},
                 "bytes": {"float": 37632, "clustered": 4768, "coded": 4101},
                 "curve": {
                     "of": "macs",

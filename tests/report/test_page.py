@@ -133,7 +133,9 @@ def test_the_tags_balance_and_every_section_is_there(rich: dict[str, Any]) -> No
 def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dict[str, Any]) -> None:
     page = Page(render_html(minimal))
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections == [one for one in SECTIONS if one not in ("pruning", "clustering", "layers", "decision", "ranges")]
+    assert sections == [
+        one for one in SECTIONS if one not in ("pruning", "clustering", "training", "layers", "decision", "ranges")
+    ]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):
         assert text in page.text
