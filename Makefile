@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 JOBS ?= 2
+# What trains, for the tests of training; TORCH= leaves it out, and they are skipped. Where the index has a CPU build of
+# exactly this version it is small.
+TORCH ?= torch==2.13.0
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -43,6 +46,7 @@ clean:
 
 $(DEV): pyproject.toml
 	$(call install,.[dev])
+	$(if $(TORCH),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)' || echo 'no $(TORCH): tests of training are skipped')
 	@touch $(BASE) $(DEV)
 
 $(BASE): pyproject.toml

@@ -2,14 +2,13 @@
 
     python -m benchmarks.deep_compression [lenets] [zoo] [kmeans] [speed]
 
-``lenets`` trains LeNet-300-100 and LeNet-5 on the zoo's mnist.npz (needs torch) and compresses them without training
-again; ``zoo`` compresses trained models at a limit; ``kmeans`` holds exact k-means against scikit-learn's on their
+``lenets`` trains LeNet-300-100 and LeNet-5 on the zoo's mnist.npz and compresses them without and with training (needs
+torch); ``zoo`` compresses trained models at a limit; ``kmeans`` holds exact k-means against scikit-learn's on their
 tensors; ``speed`` packs and unpacks a gigabyte.
 """
 
 from __future__ import annotations
 
-import os
 import resource
 import sys
 import tempfile
@@ -21,7 +20,12 @@ from typing import Any
 import numpy as np
 
 import qcompiler as qc
+from benchmarks.networks import lenet_5, lenet_300_100
 from benchmarks.zoo import model_path, samples, zoo_folder
+from qcompiler.compiler import find_recipe, input_specs, passes
+from qcompiler.data import open_dataset
+from qcompiler.onnx_io import infer_types, to_bytes
+from qcompiler.pipeline import Recipe
 from qcompiler.storage import pack, unpack
 
 LIMITS = {"squeezenet1.1": 15.0, "minilm-l6": 17.0, "ultraface-rfb320": 38.0, "yolox-nano": 20.0}
@@ -215,102 +219,91 @@ def peak() -> int:
 
 
 def lenets() -> None:
-    """LeNet-300-100 and LeNet-5, trained here, compressed without training again."""
-    header("| network | trained | how | bytes | smaller | test accuracy |")
+    """LeNet-300-100 and LeNet-5, trained here from ONNX files; compressed with and without training."""
+    header("| network | how | bytes | smaller | test accuracy | seconds |")
     with np.load(zoo_folder() / "data" / "mnist.npz") as held:
-        images = {part: held[f"{part}_images"].astype(np.float32)[:, None] / 255 for part in ("train", "test")}
-        labels = {part: held[f"{part}_labels"].astype(np.int64) for part in ("train", "test")}
-    for network in ("LeNet-300-100", "LeNet-5"):
-        for how, penalty in (("plainly", 0.0), ("with an L1 penalty", 2e-5)):
-            model = trained(network, images["train"], labels["train"], penalty)
-            whole = accuracy(qc.compile(model, recipe="lossless"), images["test"], labels["test"])
-            size = len(model)
-            print(f"| {network} | {how} | float32 | {size} | 1.00 | {100 * whole:.2f} % |", flush=True)
-            found = smallest(model, images["train"], labels["train"])
-            score = accuracy(found[1], images["test"], labels["test"])
+        parts = {
+            part: {"x": held[f"{part}_images"].astype(np.float32)[:, None] / 255,
+                   "label": held[f"{part}_labels"].astype(np.int64)}
+            for part in ("train", "test")
+        }  # fmt: skip
+    eighth = np.arange(len(parts["train"]["label"])) % 8 == 7
+    learn, score = ({key: array[rows] for key, array in parts["train"].items()} for rows in (~eighth, eighth))
+    for network, built in (("LeNet-300-100", lenet_300_100()), ("LeNet-5", lenet_5())):
+        began = time.perf_counter()
+        model = trained(built, learn)
+        whole, size = accuracy(qc.compile(model, recipe="lossless"), parts["test"]), len(model)
+        took = time.perf_counter() - began
+        print(f"| {network} | float32 | {size} | 1.00 | {100 * whole:.2f} % | {took:.0f} |", flush=True)
+        for how, choices in (("without training", COARSE), ("pruned, clustered and trained", SPARSE)):
+            began = time.perf_counter()
+            bytes_, made = smallest(model, learn, score, choices)
+            took = time.perf_counter() - began
+            right = accuracy(made, parts["test"])
             print(
-                f"| {network} | {how} | smallest | {found[0]} | {size / found[0]:.1f} | {100 * score:.2f} % |",
-                flush=True,
+                f"| {network} | {how} | {bytes_} | {size / bytes_:.1f} | {100 * right:.2f} % | {took:.0f} |", flush=True
             )
 
 
-def smallest(model: bytes, images: Any, labels: Any) -> tuple[int, Any]:
-    """The smallest file that answers 3 of 1,500 training images less at most; the test part is not looked at."""
+CLUSTERED = {"codebook": "even", "least": 16}
+LEARNED = {"batch": 64, "labels": 0.5, "temperature": 4.0, "crop": 2, "hold_out": 0.05}
+COARSE: list[list[tuple[str, dict[str, Any]]]] = [
+    [("cluster-weights", CLUSTERED | {"sqnr": float(limit)})] for limit in range(41, 13, -3)
+]
+"""Coarser and coarser."""
+SPARSE: list[list[tuple[str, dict[str, Any]]]] = [
+    [
+        ("recover", LEARNED | {"sparsity": sparsity, "epochs": 40, "learning_rate": 2e-3}),
+        ("cluster-weights", CLUSTERED | {"sqnr": limit}),
+        ("recover", LEARNED | {"epochs": 10, "learning_rate": 1e-3}),
+    ]
+    for sparsity, limit in ((0.9, 22.0), (0.94, 18.0), (0.96, 16.0), (0.97, 16.0), (0.98, 16.0), (0.985, 16.0))
+]
+"""Fewer and fewer weights, trained; coarser and coarser levels; and trained again."""
+
+
+def smallest(
+    model: bytes, learn: dict[str, Any], score: dict[str, Any], choices: list[list[tuple[str, dict[str, Any]]]]
+) -> tuple[int, Any]:
+    """The smallest file that answers no less of the images right that scored; the test part is not looked at."""
+    known = passes()
+    lossless = [item for item in find_recipe("lossless").passes if item.lossless]
     best: tuple[int, Any] | None = None
-    for limit in range(14, 42, 3):
-        made = qc.compile(
-            model, recipe="smallest", data={"x": images[:3000], "label": labels[:3000]}, metric="top1", max_drop=0.002,
-            min_sqnr=-99.0, min_speedup=0.0, settings=[f"cluster-weights.sqnr={limit}", "cluster-weights.least=16"],
-        )  # fmt: skip
+    for choice in choices:
         with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "recipe.toml"
+            lossy = [known[name].configured(options) for name, options in choice]
+            path.write_text(Recipe("benchmark", (*lossless, *lossy), "", True, pack=True).to_toml())
+            made = qc.compile(
+                model, recipe=path, data=learn, score=score, metric="top1", max_drop=0.0, min_sqnr=-99.0,
+                min_speedup=0.0, explain=False,
+            )  # fmt: skip
             made.save(Path(folder) / "build")
             size = (Path(folder) / "build" / "model.qcz").stat().st_size
+        print(f"{choice[0][1]} {size} {made.report['quality']['metric']}", file=sys.stderr, flush=True)
         if best is None or size < best[0]:  # what misses the limit is the float model, which is larger
             best = size, made
     assert best is not None
     return best
 
 
-def accuracy(made: Any, images: Any, labels: Any) -> float:
+def accuracy(made: Any, data: dict[str, Any]) -> float:
     """Share of right answers."""
+    images, labels = data["x"], data["label"]
     scores = [made.run({"x": images[start : start + 100]})["y"] for start in range(0, len(images), 100)]
     return float((np.concatenate(scores).argmax(axis=1) == labels).mean())
 
 
-def trained(network: str, images: Any, labels: Any, penalty: float) -> bytes:
-    """An ONNX file of the network after 30 epochs of Adam, images shifted by up to two pixels."""
-    import torch
-    from torch import nn
-    from torch.nn import functional
+def trained(model: bytes, data: dict[str, Any]) -> bytes:
+    """The network after 40 epochs on the labels, images shifted by up to two pixels."""
+    from qcompiler.training.loop import train
+    from qcompiler.training.settings import Settings
 
-    torch.manual_seed(0)
-    torch.set_num_threads(os.cpu_count() or 1)
-    dense = [nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)]
-    convolutional = [
-        nn.Conv2d(1, 20, 5), nn.MaxPool2d(2), nn.Conv2d(20, 50, 5), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(800, 500), nn.ReLU(), nn.Linear(500, 10),
-    ]  # fmt: skip
-    net = nn.Sequential(*(dense if network == "LeNet-300-100" else convolutional))
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    x, y = torch.tensor(images), torch.tensor(labels)
-    epochs, batch = 30, 100
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=epochs * (len(x) // batch))
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x)).split(batch):
-            if len(rows) < batch:
-                continue
-            shift = torch.randint(-2, 3, (2,)).tolist()
-            loss = functional.cross_entropy(net(torch.roll(x[rows], shift, (2, 3))), y[rows])
-            loss = loss + penalty * sum(weight.abs().sum() for weight in net.parameters() if weight.dim() > 1)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    return exported(net)
-
-
-def exported(net: Any) -> bytes:
-    """The layers of a torch Sequential as an ONNX file, as small as float32 can be."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, constants, current = [], [], "x"
-    for number, layer in enumerate(net):
-        kind, following = type(layer).__name__, f"v{number}"
-        inputs = [current]
-        for name, value in layer.named_parameters():
-            constants.append(numpy_helper.from_array(value.detach().numpy().copy(), f"{name[0]}{number}"))
-            inputs.append(f"{name[0]}{number}")
-        attrs: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]} if kind == "MaxPool2d" else {}
-        attrs = {"transB": 1} if kind == "Linear" else attrs
-        op = {"Linear": "Gemm", "Conv2d": "Conv", "MaxPool2d": "MaxPool", "ReLU": "Relu"}.get(kind, kind)
-        nodes.append(helper.make_node(op, inputs, [following], **attrs))
-        current = following
-    nodes[-1].output[0] = "y"
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 28, 28])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 10])
-    model = helper.make_model(helper.make_graph(nodes, "lenet", [x], [y], constants),
-                              opset_imports=[helper.make_opsetid("", 17)], ir_version=8)  # fmt: skip
-    return bytes(model.SerializeToString())
+    net = qc.load(model)
+    infer_types(net)
+    settings = Settings(epochs=40, batch=64, learning_rate=2e-3, labels=1.0, crop=2, hold_out=0.05)
+    train(net, None, open_dataset(data, input_specs(net)), settings)
+    return to_bytes(net)
 
 
 if __name__ == "__main__":

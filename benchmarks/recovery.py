@@ -105,7 +105,7 @@ def resnet(width: int = 24) -> None:
     net = qc.load(resnet18(width))
     infer_types(net)
     taught = Settings(
-        epochs=40, batch=64, learning_rate=3e-3, weight_decay=0.05, labels=1.0, flip=True, crop=4, hold_out=0.05,
+        epochs=32, batch=64, learning_rate=3e-3, weight_decay=0.05, labels=1.0, flip=True, crop=4, hold_out=0.05,
         precision="bfloat16",
     )  # fmt: skip
     train(net, None, open_dataset(data["train"], input_specs(net)), taught, progress=said)
@@ -130,7 +130,7 @@ def resnet(width: int = 24) -> None:
     made = qc.distill(teacher, to_bytes(pruned), data=data["learn"], options=learned, **options)
     quantized("30 % of the channels pruned, trained, int8", made.model, start)
     start = time.perf_counter()
-    learned = recovery | {"epochs": 60, "learning_rate": 3e-3}
+    learned = recovery | {"epochs": 50, "learning_rate": 3e-3}
     made = qc.distill(teacher, data=data["learn"], width=0.4, options=learned, **options)
     quantized("a student with 0.4 of the channels, distilled, int8", made.model, start)
     timings = interleaved([open_session(model) for _, model, _ in rows], {"x": data["test"]["x"][:1]}, seconds=8)

@@ -19,9 +19,10 @@ from qcompiler.passes.prune.amounts import Bounds, Costs, Kept, allotted, evenly
 from qcompiler.passes.prune.consumers import consumers_of
 from qcompiler.passes.prune.curve import apart, judged
 from qcompiler.passes.prune.groups import ChannelGroup, Channels, channel_groups
-from qcompiler.passes.prune.importance import CRITERIA, Ranking, has_scales, ranked
+from qcompiler.passes.prune.importance import CRITERIA, Ranking, by_scores, has_scales, ranked
 from qcompiler.passes.prune.selection import parsed, ranges, written
 from qcompiler.passes.prune.taking import take_out, without
+from qcompiler.passes.prune.taylor import taylor_scores
 from qcompiler.pipeline import Pass, PassContext
 from qcompiler.runtime import interleaved
 
@@ -40,8 +41,8 @@ class PruneChannels(Pass):
 
     One of ``latency`` (measured here on the first sample, in turn with the whole model), ``macs``, ``parameters`` and
     ``ratio`` (of the channels) says what remains; of several the first in this order counts.
-    ``criterion`` ranks units: reconstruction, energy, batch-norm, l2, l1 or random (see
-    :mod:`qcompiler.passes.prune.importance`); without data l2 takes the place of the first two. ``spread`` says where:
+    ``criterion`` ranks units: reconstruction, energy, taylor (gradients by torch), batch-norm, l2, l1 or random (see
+    ``criterion`` ranks units: reconstruction, energy, taylor (gradients, torch), batch-norm, l2, l1 or random (see
     ``global`` where the error is least for the cost saved, ``uniform`` the same part of every group. ``refit`` fits
     readers anew by least squares, with the error of the layers in front of them. No group loses more than the part
     ``most``, or than the part that the first of ``caps`` (``REGEX=PART``) with its name says; None is a quarter more
@@ -126,10 +127,13 @@ class PruneChannels(Pass):
         readers = {group: consumers_of(group, channels) for group in groups}
         seen = {}
         criterion = self.criterion
-        if criterion in ("reconstruction", "energy"):
+        if criterion in ("reconstruction", "energy", "taylor"):
             if context.data is None:
                 context.warn(f"{self.name} ranks channels by l2, since {criterion} needs data; give --data")
                 criterion = "l2"
+            elif criterion == "taylor":
+                scores = taylor_scores(model, groups, context)
+                return {group: by_scores(scores[group]) for group in groups}
             else:
                 nodes = list(dict.fromkeys(consumer.node for found in readers.values() for consumer in found))
                 seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.progress)

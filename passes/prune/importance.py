@@ -14,11 +14,11 @@ from qcompiler.passes.prune.consumers import Consumer
 from qcompiler.passes.prune.groups import ChannelGroup
 from qcompiler.passes.quantize.least_squares import damped
 
-__all__ = ["CRITERIA", "Ranking", "has_scales", "ranked"]
+__all__ = ["CRITERIA", "Ranking", "by_scores", "given_axis", "has_scales", "ranked"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
-CRITERIA = ("reconstruction", "energy", "batch-norm", "l2", "l1", "random")
+CRITERIA = ("reconstruction", "energy", "taylor", "batch-norm", "l2", "l1", "random")
 _CHUNKS = 64  # steps in which a group loses its units; all of one step are judged together
 
 
@@ -46,21 +46,23 @@ def ranked(
     weights make it good, tr(W_u [(H^-1)_uu]^-1 W_u^T) with H = sum x x^T (Optimal Brain Surgeon: Hassibi and Stork,
     1992, for blocks), one step after the other. ``energy``: sum of x^2 times squared weights. ``l2``, ``l1``: the norm
     of the weights that give the unit. ``batch-norm``: the size of the scales by which batch normalization multiplies it
-    (Liu et al., 2017), or ``l2`` in a group that none of it stands in. ``random``: by chance, as a control.
+    (Liu et al., 2017), or ``l2`` in a group that none of it stands in. ``random``: by chance, as a control. ``taylor``
+    is worked out for all groups at once (:mod:`qcompiler.passes.prune.taylor`).
     """
     usable = [(consumer, moments[consumer.node]) for consumer in consumers if consumer.node in moments]
     if criterion in ("reconstruction", "energy") and usable:
         if criterion == "energy":
-            return _by_scores(np.sum([_energy(consumer, seen) for consumer, seen in usable], axis=0))
+            return by_scores(np.sum([_energy(consumer, seen) for consumer, seen in usable], axis=0))
         return _reconstruction(group.size, usable)
     if criterion == "random":
-        return _by_scores(random.permutation(group.size) + 1.0)
+        return by_scores(random.permutation(group.size) + 1.0)
     if criterion == "batch-norm" and has_scales(group):
-        return _by_scores(_scales(group))
-    return _by_scores(_norms(group, 1 if criterion == "l1" else 2))
+        return by_scores(_scales(group))
+    return by_scores(_norms(group, 1 if criterion == "l1" else 2))
 
 
-def _by_scores(scores: Array) -> Ranking:
+def by_scores(scores: Array) -> Ranking:
+    """The units from the least score up; errors add."""
     order = np.argsort(scores, kind="stable")
     return Ranking([int(unit) for unit in order], np.concatenate([[0.0], np.cumsum(scores[order])]))
 
@@ -90,7 +92,7 @@ def _norms(group: ChannelGroup, power: int) -> Array:
     """Norm of all weights of each unit, its readers' left out where others give it; relative to the group's mean."""
     scores = np.zeros(group.size)
     for which, (value, axis) in enumerate(group.places):
-        if value.constant is None or len(value.constant.shape) < 2 or axis != _given_axis(value):
+        if value.constant is None or len(value.constant.shape) < 2 or axis != given_axis(value):
             continue
         array = np.abs(value.constant.numpy().astype(np.float64)) ** power
         summed = array.sum(axis=tuple(i for i in range(array.ndim) if i != axis))
@@ -99,7 +101,7 @@ def _norms(group: ChannelGroup, power: int) -> Array:
     return scores / mean if mean > 0 else scores + 1.0
 
 
-def _given_axis(value: Any) -> int:
+def given_axis(value: Any) -> int:
     """The axis of a weight's output channels, by its first user."""
     user = next(iter(value.users()), None)
     if user is None or user.is_op("Conv"):

@@ -144,6 +144,9 @@ def _distilled(
     if len(dataset) == 1 and score is None:
         context.warn("one sample both taught and scored: give more to have the result tested on others")
     model = clone_model(origin) if student is None else load(student)
+    from qcompiler.training.teacher import check_alike
+
+    check_alike(origin, model)
     model, records = _prepared(model, context, progress)
     gates = {name: value for name, value in (("min_sqnr", min_sqnr), ("max_drop", max_drop)) if value is not None}
     chosen = Recipe(chosen.name, chosen.passes, chosen.description, True, gates)

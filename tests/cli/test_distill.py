@@ -65,7 +65,7 @@ def test_a_given_student_learns_and_the_report_says_what(folder: Path) -> None:
 
 def test_a_student_is_made_from_the_teacher(folder: Path) -> None:
     status, out, err = run(
-        folder, "--teacher", "teacher.onnx", "--student-width", "0.5", "--student-depth", "0.5", "--data", "data.npz",
+        folder, "--teacher", "teacher.onnx", "--student-width", "0.5", "--student-depth", "0.4", "--data", "data.npz",
         "--score", "test.npz", "--labels", "0.5", "--metric", "top1", "-o", "build", *QUICK,
     )  # fmt: skip
     assert status == 0, err
@@ -116,13 +116,12 @@ def test_interrupted_it_keeps_the_last_epoch_and_goes_on(folder: Path) -> None:
     arguments = ["--teacher", "teacher.onnx", "--student", "student.onnx", "--data", "data.npz", *QUICK]
     whole = run(folder, *arguments, "-o", "whole")
     assert whole[0] == 0
-    process = started(folder, *arguments, "-o", "killed")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "epoch 4/8" in line:
-            process.send_signal(signal.SIGKILL)
-            break
-    process.wait(60)
+    with started(folder, *arguments, "-o", "killed") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "epoch 4/8" in line:
+                process.send_signal(signal.SIGKILL)
+                break
     assert (folder / "killed.unfinished").exists() and not (folder / "killed").exists()
     status, _, err = run(folder, *arguments, "-o", "killed")
     assert status == 0 and "going on behind epoch" in err

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qcompiler.training import has_torch
+
 NOT_IMPORTED = {"qcompiler.__main__"}  # it would run the command line
 
 
@@ -50,7 +52,7 @@ def test_every_public_module_says_what_it_offers(root: Path, modules: dict[str, 
 def test_all_is_sorted_and_true(modules: dict[str, Path]) -> None:
     wrong = []
     for name, path in modules.items():
-        if name in NOT_IMPORTED:
+        if name in NOT_IMPORTED or (name.startswith("qcompiler.training.") and not has_torch()):
             continue
         try:
             module = importlib.import_module(name)
