@@ -63,5 +63,5 @@ def training_record(found: Any) -> dict[str, Any]:
         "learned": found.learned,
         "frozen": found.frozen,
         "elsewhere": found.elsewhere,
-        "features": [f"{theirs} = {ours}" for theirs, ours in found.features],
+        "imitated": [f"{theirs} = {ours}" for theirs, ours in found.features],
     }

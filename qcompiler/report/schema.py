@@ -102,7 +102,7 @@ SHAPE: dict[Any, Shape] = {
                     "learned": {str: int},
                     "frozen": {str: str},
                     "elsewhere": {str: str},
-                    "features": [str],
+                    "imitated": [str],
                 },
                 "before?": {"sqnr_db": NUMBER, "metric": NUMBER},
             },

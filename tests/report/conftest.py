@@ -92,7 +92,7 @@ RICH: dict[str, Any] = {
                     "learned": {"weight": 12, "scale": 3},
                     "frozen": {"table": "something reads it that is no layer"},
                     "elsewhere": {"nms": "NonMaxSuppression: no gradient is known of such an operator"},
-                    "features": ["stem_out = stem_out"],
+                    "imitated": ["stem_out = stem_out"],
                 },
                 "before": {"sqnr_db": 3.5, "metric": 0.25},
                 "bytes": {"float": 37632, "clustered": 4768, "coded": 4101},
