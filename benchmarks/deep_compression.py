@@ -258,7 +258,7 @@ SPARSE: list[list[tuple[str, dict[str, Any]]]] = [
         ("cluster-weights", CLUSTERED | {"sqnr": limit}),
         ("recover", LEARNED | {"epochs": 10, "learning_rate": 1e-3}),
     ]
-    for sparsity, limit in ((0.94, 18.0), (0.97, 16.0), (0.98, 16.0), (0.987, 16.0))
+    for sparsity, limit in ((0.94, 16.0), (0.96, 14.0), (0.975, 14.0))
 ]
 """Fewer and fewer weights, trained; coarser and coarser levels; and trained again."""
 
@@ -266,7 +266,7 @@ SPARSE: list[list[tuple[str, dict[str, Any]]]] = [
 def smallest(
     model: bytes, learn: dict[str, Any], score: dict[str, Any], choices: list[list[tuple[str, dict[str, Any]]]]
 ) -> tuple[int, Any]:
-    """The smallest file that answers no less of the images right that scored; the test part is not looked at."""
+    """The smallest file that answers 6 of 875 images less at most, which is their noise; the test part is not looked at."""
     known = passes()
     lossless = [item for item in find_recipe("lossless").passes if item.lossless]
     best: tuple[int, Any] | None = None
@@ -276,7 +276,7 @@ def smallest(
             lossy = [known[name].configured(options) for name, options in choice]
             path.write_text(Recipe("benchmark", (*lossless, *lossy), "", True, pack=True).to_toml())
             made = qc.compile(
-                model, recipe=path, data=learn, score=score, metric="top1", max_drop=0.0, min_sqnr=-99.0,
+                model, recipe=path, data=learn, score=score, metric="top1", max_drop=0.007, min_sqnr=-99.0,
                 min_speedup=0.0, explain=False,
             )  # fmt: skip
             made.save(Path(folder) / "build")

@@ -64,16 +64,18 @@ class Losses:
             raise UsageError("without a teacher there are only labels to learn from", hint="give labels above 0")
         if teacher is None:
             self.share = 1.0
-        source = teacher if teacher is not None else student
         integral = labels is not None and labels.dtype.kind in "iu"
         self.kinds: dict[str, tuple[str, int]] = {}
-        for value in source.graph.outputs:
+        self.scored: tuple[str, str, int] | None = None  # the first output of class scores: name, kind, axis
+        for value in student.graph.outputs:  # of a current operator set, which the teacher's may not be
             if value.dtype is None or value.dtype.is_float:
                 self.kinds[value.name] = _kind(value, settings.loss, integral)
+                kind, axis = _kind(value, "auto", integral)
+                if self.scored is None and kind != REGRESSION:
+                    self.scored = value.name, kind, axis
         if not self.kinds:
             raise TrainingError("the model gives no real numbers, so that there is nothing to learn from")
         self.features = list(features)
-        self.scored = next((name for name, (kind, _) in self.kinds.items() if kind != REGRESSION), None)
         if self.share and (self.scored is None or not integral):
             raise UsageError("labels are learned as classes", hint="they are integers, for an output of class scores")
 
@@ -119,8 +121,8 @@ class Losses:
 
     def _rows(self, outputs: Mapping[str, Any]) -> Any:
         assert self.scored is not None
-        kind, axis = self.kinds[self.scored]
-        scores = _scores(outputs[self.scored], kind)
+        name, kind, axis = self.scored
+        scores = _scores(outputs[name], kind)
         return scores.movedim(axis, -1).reshape(-1, scores.shape[axis])
 
     def right(self, outputs: Mapping[str, Any], labels: Any) -> int:

@@ -94,6 +94,12 @@ def test_labels_have_their_part_and_mixed_ones_two() -> None:
     )
 
 
+def test_labels_are_learned_beside_squared_errors_too() -> None:
+    model = model_of("g (float[n,3] x) => (float[n,3] y) { y = Identity(x) }")
+    losses = Losses(Settings(labels=0.5, loss="mse"), model, model, np.array([0, 2]))
+    assert losses.kinds == {"y": ("regression", -1)} and losses.scored == ("y", "logits", 1)
+
+
 def test_what_cannot_be_learned_from_is_told() -> None:
     model = net()
     with pytest.raises(UsageError, match="no labels"):
