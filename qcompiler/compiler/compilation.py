@@ -41,7 +41,7 @@ from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Session
 from qcompiler.search import Choice, Journal, Limits, choose, find_metric
 from qcompiler.storage import need_libraries, pack
-from qcompiler.training import hold_out
+from qcompiler.training import has_torch, hold_out
 
 __all__ = ["Result", "compile", "exclusions", "input_specs", "name_all", "parted"]
 
@@ -257,7 +257,8 @@ def compile(
 
 def parted(calibration: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
     """What calibrates, and where a pass learns what judges it: nothing else of the recipe may have seen that."""
-    shares = [item.hold_out for item in recipe.passes if isinstance(item, Recover)]
+    shares = [item.hold_out for item in recipe.passes
+              if isinstance(item, Recover) and (has_torch() or not item.optional)]  # fmt: skip
     learn, judge = hold_out(len(calibration), max(shares, default=0.0))
     if learn == judge:  # too few to do without some, or nobody asks
         return calibration, None
