@@ -384,7 +384,13 @@ def _parted(passes: Sequence[Pass]) -> tuple[list[Pass], list[Pass]]:
 
 def _trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured, list[PassRecord]]:
     """The chosen model after ``tail``, or as it was where that made nothing better."""
-    made, records = Pipeline(tail).run(clone_model(final.model), job.context, job.progress)
+    try:
+        made, records = Pipeline(tail).run(clone_model(final.model), job.context, job.progress)
+    except UsageError:
+        raise
+    except QCompilerError as error:
+        job.context.warn(f"{tail[0].name} was left out: {error.what}")
+        return final, [PassRecord(item.name, item.options(), status="rolled-back", reason=error.what) for item in tail]
     if not any(record.status == "applied" for record in records):
         return final, records
     job.progress("scoring on samples that had no part in it")

@@ -19,11 +19,20 @@ _LEAST = 16  # samples of which some are held out
 
 @dataclass
 class Batch:
-    """Some samples by themselves, ``labels`` [N] or with two columns, and with ``mixed`` how much the first counts."""
+    """Some samples by themselves, and the labels of each: [rows], or where two samples were mixed [rows, 2].
+
+    ``mixed`` is how much the first of two counts.
+    """
 
     samples: list[Sample]
-    labels: Any = None
-    mixed: Any = None
+    labels: list[Any] | None = None
+    mixed: list[Any] | None = None
+
+    @property
+    def is_even(self) -> bool:
+        """Whether all samples have the same shapes but for the first axis, so that they can be stacked."""
+        shapes = [tuple(np.shape(array)[1:] for array in sample.values()) for sample in self.samples]
+        return all(np.ndim(array) for array in self.samples[0].values()) and len(set(shapes)) == 1
 
     def stacked(self) -> Sample:
         """All samples along the first axis."""
@@ -79,18 +88,18 @@ class Samples:
         for start in range(0, len(order) - size + 1, size):
             some = [int(index) for index in order[start : start + size]]
             batch = self._changed(Batch([self.at(index) for index in some], self._labels(some)), random)
-            if parts > 1:
-                batch.samples = batch.samples[part::parts]
-                batch.labels = None if batch.labels is None else batch.labels[part::parts]
-                batch.mixed = None if batch.mixed is None else batch.mixed[part::parts]
-            yield batch
+            yield Batch(
+                batch.samples[part::parts],
+                None if batch.labels is None else batch.labels[part::parts],
+                None if batch.mixed is None else batch.mixed[part::parts],
+            )
 
     def steps(self, count: int) -> int:
         """Batches in an epoch of ``count`` samples."""
         return count // min(self.settings.batch, count)
 
     def _labels(self, indices: Sequence[int]) -> Any:
-        return None if self.data.labels is None else np.concatenate([self.label(index) for index in indices])
+        return None if self.data.labels is None else [self.label(index) for index in indices]
 
     def _changed(self, batch: Batch, random: np.random.Generator) -> Batch:
         settings = self.settings
@@ -106,8 +115,11 @@ class Samples:
                  for name, array in sample.items()}
                 for place, sample in enumerate(batch.samples)
             ]  # fmt: skip
-            if batch.labels is not None and len(batch.labels) == len(parts):
-                batch.labels, batch.mixed = np.stack([batch.labels, batch.labels[partner]], 1), parts
+            if batch.labels is not None:
+                batch.labels = [
+                    np.stack([own, batch.labels[partner[place]]], axis=-1) for place, own in enumerate(batch.labels)
+                ]
+                batch.mixed = [np.full(len(own), part) for own, part in zip(batch.labels, parts, strict=True)]
         return batch
 
 

@@ -96,14 +96,15 @@ def train(
         check_alike(teacher, student)
     with workers(settings.device) as team, _threads(settings.threads):
         key = _fingerprint(student, teacher, data, settings, seed, team)
-        restored = 0
         if settings.batch_norm == "restore":
-            restored = restore_normalization(student, data, threads=settings.threads, progress=progress)
+            restore_normalization(student, data, threads=settings.threads, progress=progress)
+        kept = 0
         try:
-            return _Run(student, teacher, data, judge, settings, seed, Checkpoint(folder, key), team, progress).run()
+            found = _Run(student, teacher, data, judge, settings, seed, Checkpoint(folder, key), team, progress).run()
+            kept = found.kept
         finally:
-            if restored:
-                fold_normalization(student)
+            fold_normalization(student, undo=not kept)
+        return found
 
 
 class _Run:
@@ -216,7 +217,7 @@ class _Run:
             optimizer.zero_grad(set_to_none=True)
             loss = self._gradients(module, batch)
             total, count = total + loss, count + 1
-            if not math.isfinite(loss):
+            if not math.isfinite(loss) and self.team.count == 1:  # several processes have to walk in step
                 break
             torch.nn.utils.clip_grad_norm_(self.parameters, _CLIPPED)
             rate = schedule.get_last_lr()[0]
@@ -227,36 +228,39 @@ class _Run:
 
     def _gradients(self, module: Any, batch: Batch) -> float:
         """Gradients of one batch, at once or sample by sample; its loss."""
-        answers = self.teacher.answers(batch, at_once=self.at_once) if self.teacher is not None else None
-        parts = [batch.stacked()] if self.at_once else batch.samples
+        at_once, parts = self._parts(batch)
+        answers = self.teacher.answers(batch, at_once=at_once) if self.teacher is not None else None
         total = 0.0
         for place, feeds in enumerate(parts):
             last = place == len(parts) - 1
             with contextlib.nullcontext() if last or self.team.count == 1 else module.no_sync():
                 with self._precision():
-                    outputs, inner = module(self._there(feeds), self.wanted)
-                labels, mixed = self._labels(batch, place)
+                    outputs, inner = module(feeds, self.wanted)
+                labels, mixed = self._labels(batch, None if at_once else place)
                 expected, theirs = answers[place] if answers is not None else ({}, [])
                 loss = self.losses.of(
                     {name: _real(item) for name, item in outputs.items()}, self._there(expected),
-                    [_real(item) for item in inner], [torch.as_tensor(item).to(self.device) for item in theirs],
-                    labels, mixed,
+                    [_real(item) for item in inner], [_tensor(item, self.device) for item in theirs], labels, mixed,
                 ) / len(parts)  # fmt: skip
                 loss.backward()
             total += float(loss.detach())
         return total
 
-    def _labels(self, batch: Batch, place: int) -> tuple[Any, Any]:
+    def _parts(self, batch: Batch) -> tuple[bool, list[Any]]:
+        """Whether the batch is run at once, and what is fed run by run."""
+        at_once = self.at_once and batch.is_even
+        return at_once, [batch.stacked()] if at_once else list(batch.samples)
+
+    def _labels(self, batch: Batch, place: int | None) -> tuple[Any, Any]:
+        """Labels and shares of the sample at ``place``, or of all."""
         if batch.labels is None:
             return None, None
-        labels, mixed = batch.labels, batch.mixed
-        if not self.at_once:  # every sample by itself
-            each = len(labels) // len(batch.samples)
-            labels = labels[place * each : (place + 1) * each]
-            mixed = None if mixed is None else mixed[place * each : (place + 1) * each]
-        made = torch.as_tensor(labels).to(self.device)
+        chosen = slice(None) if place is None else slice(place, place + 1)
+        made = torch.as_tensor(np.concatenate(batch.labels[chosen])).to(self.device)
         made = made.long() if not made.is_floating_point() else made
-        return made, None if mixed is None else torch.as_tensor(mixed).to(self.device)
+        if batch.mixed is None:
+            return made, None
+        return made, torch.as_tensor(np.concatenate(batch.mixed[chosen])).to(self.device)
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def _judged(self) -> tuple[float, float | None]:
@@ -264,18 +268,19 @@ class _Run:
         self.module.eval()
         total, right, rows, count = 0.0, 0, 0, 0
         for batch in self.judges.plain(self.judge):
-            answers = self.teacher.answers(batch, at_once=self.at_once) if self.teacher is not None else None
-            parts = [batch.stacked()] if self.at_once else batch.samples
+            at_once, parts = self._parts(batch)
+            answers = self.teacher.answers(batch, at_once=at_once) if self.teacher is not None else None
             for place, feeds in enumerate(parts):
-                outputs, _ = self.module(self._there(feeds))
-                labels, _ = self._labels(batch, place)
+                outputs, _ = self.module(feeds)
+                labels, _ = self._labels(batch, None if at_once else place)
                 expected = answers[place][0] if answers is not None else {}
-                size = len(batch.samples) / len(parts)
+                size = len(batch.samples) if at_once else 1
                 total += size * float(self.losses.of(outputs, self._there(expected), labels=labels))
-                count += size  # type: ignore[assignment]
+                count += size
                 if self.losses.share and labels is not None:
                     right, rows = right + self.losses.right(outputs, labels), rows + len(labels)
-        return total / max(1, count), right / rows if rows else None
+        share = self.team.mean(right / rows) if rows else None  # the same in each process, which decide by it
+        return self.team.mean(total / max(1, count)), share
 
     def _is_better(self, epoch: Epoch, done: Trained) -> bool:
         if self.settings.reshapes_weights:
@@ -297,7 +302,8 @@ class _Run:
         return {name: item.detach().clone() for name, item in self.module.state_dict().items()}
 
     def _there(self, arrays: Any) -> dict[str, Any]:
-        return {name: _tensor(array, self.device) for name, array in arrays.items()}
+        """The teacher's outputs that count, where the student is."""
+        return {name: _tensor(arrays[name], self.device) for name in self.losses.kinds if name in arrays}
 
     def _precision(self) -> Any:
         if self.settings.precision == "float32":
@@ -309,11 +315,11 @@ class _Run:
         """Whether several samples at once give what they give one by one. Raises TrainingError where none runs."""
         batch = Batch([self.samples.at(index) for index in self.learn[:2]])
         self.module.eval()
-        alone = [self.module(self._there(sample))[0] for sample in batch.samples]
-        if len(batch.samples) == 1:
-            return True
+        alone = [self.module(sample)[0] for sample in batch.samples]
+        if len(batch.samples) == 1 or not batch.is_even:
+            return len(batch.samples) == 1
         try:
-            joined = self.module(self._there(batch.stacked()))[0]
+            joined = self.module(batch.stacked())[0]
             alike = all(_alike(joined[name], [item[name] for item in alone]) for name in self.losses.kinds)
         except (TrainingError, ValueError):
             alike = False
@@ -328,7 +334,8 @@ class _Run:
 
 
 def _tensor(array: Any, device: Any) -> Any:
-    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+    made = torch.from_numpy(np.array(array)).to(device)
+    return made.float() if made.dtype is torch.float16 else made
 
 
 def _real(item: Any) -> Any:

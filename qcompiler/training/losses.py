@@ -114,6 +114,11 @@ class Losses:
 
     def _label(self, outputs: Mapping[str, Any], labels: Any, mixed: Any) -> Any:
         scores = self._rows(outputs)
+        if len(labels) != len(scores) or not bool((labels < scores.shape[1]).all() & (labels >= 0).all()):
+            raise UsageError(
+                f"{len(labels)} labels up to {int(labels.max())} do not go with {len(scores)} answers of "
+                f"{scores.shape[1]} classes", hint="give one label for each answer, or leave labels = 0",
+            )  # fmt: skip
         if mixed is None:
             return functional.cross_entropy(scores, labels)
         first, second = (functional.cross_entropy(scores, labels[:, place], reduction="none") for place in (0, 1))

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from qcompiler.dtypes import DType
 from qcompiler.errors import QCompilerError, TrainingError
-from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_node, dependencies
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, dependencies
 from qcompiler.onnx_io import open_session
 from qcompiler.ops import is_pure
 from qcompiler.runtime import Session
@@ -59,10 +59,11 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         naming the node that does not run.
         """
         self.parameters_of.start()
+        device = self._device()
         known: dict[Value, Any] = {}
         for value in self.model.graph.inputs:
             if value.name in feeds:
-                known[value] = _worked_on(feeds[value.name])
+                known[value] = _worked_on(feeds[value.name], device)
             elif value.const is None:
                 raise TrainingError(f"input '{value.name}' is not fed")
         kept = dict.fromkeys([*wanted, *self.model.graph.outputs])
@@ -89,7 +90,9 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         if value not in self._fixed:
             if value.const is None:
                 raise TrainingError(f"value '{value.name}' is not computed")
-            array = value.const.numpy()  # type: ignore[union-attr]
+            if not isinstance(value.const, Tensor):
+                raise TrainingError(f"constant '{value.name}' is sparse", hint="make it dense")
+            array = value.const.numpy()
             self._fixed[value] = as_torch(array).to(self._device()) if holds(array) else array
         return self._fixed[value]
 
@@ -226,10 +229,11 @@ def _required(node: Node, place: int) -> Value:
     return value
 
 
-def _worked_on(item: Any) -> Any:
+def _worked_on(item: Any, device: Any) -> Any:
     if not isinstance(item, torch.Tensor) and not holds(item):
         return item  # strings, for instance: onnxruntime may know what to do with them
     made = item if isinstance(item, torch.Tensor) else as_torch(np.asarray(item))
+    made = made.to(device)
     return made.float() if made.dtype in (torch.float16, torch.bfloat16) else made
 
 

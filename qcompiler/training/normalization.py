@@ -8,6 +8,7 @@ import numpy as np
 
 from qcompiler.calibrate import with_outputs
 from qcompiler.data import Dataset
+from qcompiler.dtypes import DType
 from qcompiler.errors import QCompilerError, TrainingError
 from qcompiler.ir import Model, Node, Value, tensor
 from qcompiler.onnx_io import open_session
@@ -64,6 +65,9 @@ def _may_have_one(node: Node) -> bool:
     weight = node.input(1)
     if not node.is_op("Conv") or weight is None or weight.constant is None or len(weight.uses) != 1:
         return False
+    bias = node.input(2)
+    if weight.constant.dtype is not DType.FLOAT or (bias is not None and bias.constant is None):
+        return False
     users = node.output.users()
     return not node.output.is_output and not any(user.is_op("BatchNormalization") for user in users)
 
@@ -87,11 +91,11 @@ def _put_behind(conv: Node, mean: np.ndarray, variance: np.ndarray) -> None:
     node.output.type, node.output.name = conv.output.type, f"{name}_normalized"
 
 
-def fold_normalization(model: Model) -> int:
+def fold_normalization(model: Model, *, undo: bool = False) -> int:
     """Fold what :func:`restore_normalization` put in into the convolutions in front; how many.
 
     w' = w * scale / sqrt(variance + epsilon), b' = (b - mean) * scale / sqrt(variance + epsilon) + shift
-    (Jacob et al., 2018, section 3.2).
+    (Jacob et al., 2018, section 3.2). With ``undo`` they are only taken out, and the model is what it was.
     """
     count = 0
     for node in model.graph:
@@ -99,24 +103,22 @@ def fold_normalization(model: Model) -> int:
             continue
         conv = node.inputs[0].producer if node.inputs[0] is not None else None
         assert conv is not None and conv.graph is not None
-        scale, shift, mean, variance = (_array(value) for value in node.inputs[1:5])
-        factor = scale / np.sqrt(variance + node.attr("epsilon", 1e-5))
-        weight = conv.inputs[1]
-        bias = conv.input(2)
-        held = np.zeros(len(factor)) if bias is None else _array(bias)
-        new = (held - mean) * factor + shift
-        graph = conv.graph
-        old = [value for value in (bias, *node.inputs[1:5]) if value is not None]
-        folded = (_array(weight).T * factor).T.astype(np.float32)
-        assert weight is not None
-        weight.const = tensor(folded)
-        own = bias.name if bias is not None else f"{conv.output.name}_bias"
-        made = graph.add_constant(tensor(new.astype(np.float32)), own)
-        conv.resize_inputs((*conv.inputs[:2], made))
+        graph, weight, bias = conv.graph, conv.inputs[1], conv.input(2)
+        old = list(node.inputs[1:5])
+        if not undo:
+            assert weight is not None
+            scale, shift, mean, variance = (_array(value) for value in node.inputs[1:5])
+            factor = scale / np.sqrt(variance + node.attr("epsilon", 1e-5))
+            held = np.zeros(len(factor)) if bias is None else _array(bias)
+            weight.const = tensor((_array(weight).T * factor).T.astype(np.float32))
+            name = bias.name if bias is not None else f"{conv.output.name}_bias"
+            made = graph.add_constant(tensor(((held - mean) * factor + shift).astype(np.float32)), name)
+            conv.resize_inputs((*conv.inputs[:2], made))
+            old.append(bias)
         node.output.replace_uses(conv.output)
         graph.remove(node)
         for value in old:
-            if not value.uses and not value.is_input:
+            if value is not None and not value.uses and not value.is_input:
                 graph.remove_constant(value)
         count += 1
     return count

@@ -61,8 +61,16 @@ def test_images_are_mirrored_and_shifted_and_others_left_alone() -> None:
 def test_mixing_takes_labels_along() -> None:
     samples = Samples(images(net(), 16, labels=True), Settings(batch=4, mixup=True))
     batch = next(samples.shuffled(range(16), 0, 1))
-    assert batch.labels.shape == (4, 2) and batch.mixed.shape == (4,)
-    assert batch.mixed.min() >= 0 and batch.mixed.max() <= 1
+    assert batch.labels is not None and batch.mixed is not None
+    assert [labels.shape for labels in batch.labels] == [(1, 2)] * 4
+    assert all(0 <= part[0] <= 1 for part in batch.mixed)
+    assert all(batch.labels[place][0, 1] == batch.labels[place - 1][0, 0] for place in range(4))
+
+
+def test_samples_of_other_shapes_are_not_stacked() -> None:
+    sizes = [Batch([{"x": np.ones((1, size))} for size in sizes]).is_even for sizes in ((3, 3), (3, 4))]
+    assert sizes == [True, False]
+    assert not Batch([{"x": np.float32(1)}]).is_even
 
 
 def test_samples_are_read_once_and_only_as_many_as_fit(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,14 @@ def test_what_cannot_be_learned_from_is_told() -> None:
         Losses(Settings(labels=0.5), model, model, np.zeros(3, np.float32))
 
 
+@pytest.mark.parametrize("labels", [[0, 3], [0, -1], [0]])
+def test_labels_that_do_not_go_with_the_answers_are_told(labels: list[int]) -> None:
+    model = model_of("g (float[n,3] x) => (float[n,3] y) { y = Identity(x) }")
+    losses = Losses(Settings(labels=1.0), model, model, np.array(labels))
+    with pytest.raises(UsageError, match="do not go with 2 answers of 3 classes"):
+        losses.of({"y": torch.zeros(2, 3)}, {}, labels=torch.tensor(labels))
+
+
 def test_inner_tensors_are_matched_by_name_by_pairs_and_by_themselves() -> None:
     teacher, student = net(), net(0.1)
     names = [(one.name, two.name) for one, two in match_features(teacher, student, ["c", "a=r"])]
