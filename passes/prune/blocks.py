@@ -75,6 +75,8 @@ class PruneBlocks(Pass):
         if self.removed is not None:
             return self._take(model, _named(pieces, self.removed), context)
         if self.macs >= 1.0 or not pieces or not whole:
+            if self.macs < 1.0 and not pieces:
+                context.warn(f"{self.name}: the model has nothing that could go")
             return 0
         if context.data is None:
             raise UsageError(f"pass '{self.name}' judges pieces on data", hint="give --data")

@@ -79,6 +79,7 @@ def distill(
     same command goes on. Launched by torchrun, its processes share each batch.
     """
     from qcompiler.compiler import distill as run
+    from qcompiler.compiler import forget_training
     from qcompiler.onnx_io import check_replaceable
     from qcompiler.report import summary_lines
 
@@ -105,6 +106,7 @@ def distill(
         progress("writing the result")
         made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
         made.save(folder, force=force)
+        forget_training(unfinished)
     for text in made.report["warnings"]:
         warn(text)
     if as_json:

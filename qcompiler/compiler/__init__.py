@@ -2,7 +2,7 @@
 
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
-from qcompiler.compiler.compilation import Result, compile, input_specs, name_all
+from qcompiler.compiler.compilation import Result, compile, forget_training, input_specs, name_all
 from qcompiler.compiler.distillation import distill
 from qcompiler.compiler.sensitivity import PruningSensitivity, Sensitivity, pruning_sensitivity, sensitivity
 
@@ -15,6 +15,7 @@ __all__ = [
     "environment",
     "find_recipe",
     "find_target",
+    "forget_training",
     "input_specs",
     "measure",
     "name_all",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -43,7 +43,7 @@ from qcompiler.search import Choice, Journal, Limits, choose, find_metric
 from qcompiler.storage import need_libraries, pack
 from qcompiler.training import has_torch, hold_out
 
-__all__ = ["Result", "compile", "exclusions", "input_specs", "name_all", "parted"]
+__all__ = ["Result", "compile", "exclusions", "forget_training", "input_specs", "name_all", "parted"]
 
 _PROBES = 128  # calibration samples on which candidates are judged
 _RANDOM = 2  # random samples on which lossless passes are checked where there are no others
@@ -268,8 +268,16 @@ def parted(calibration: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | Non
 def _forget(context: PassContext, journal: Journal) -> None:
     """The work is over: what was kept for going on with it goes."""
     if context.unfinished is not None:
-        shutil.rmtree(context.unfinished, ignore_errors=True)
+        forget_training(context.unfinished)
     journal.remove()
+
+
+def forget_training(folder: Path) -> None:
+    """Remove the states of training from ``folder``, and the folder when nothing else is in it."""
+    for path in (*folder.glob("*.pt"), *folder.glob("*.part")):
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _for_cpu(target: Target, name: str | None) -> Target:
@@ -337,6 +345,8 @@ def _run(job: Job, seed: int) -> Result:
         if tail and choice.best is not None:
             final, more = _trained(job, final, tail)
             records += more
+        records += [PassRecord(item.name, item.options(), status="skipped", reason="the model stays float")
+                    for item in tail if choice.best is None]  # fmt: skip
         kept = final.model
     if final is lossless and lossless.is_slower:
         again = measure(job.session, model, job.scoring, job.metric, job.threads)
@@ -395,13 +405,17 @@ def _trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured,
         return final, records
     job.progress("scoring on samples that had no part in it")
     found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    reason, before, after = "", final.quality.sqnr_db, found.quality.sqnr_db
+    # Zeros that were asked for cost something, and who learns from labels leaves the source: then limits alone decide.
+    own = any(isinstance(item, Recover) and (item.reshapes_weights or item.labels) for item in tail)
     if found.drop is not None and final.drop is not None:
-        reason = (
-            f"the metric dropped by {found.drop:.4g} instead of {final.drop:.4g}" if found.drop > final.drop else ""
-        )
-    else:
-        before, after = final.quality.sqnr_db, found.quality.sqnr_db
-        reason = f"the model reached {after:.1f} dB instead of {before:.1f}" if after < before else ""
+        if found.drop > (final.drop if not own or job.max_drop is None else job.max_drop):
+            reason = f"the metric dropped by {found.drop:.4g} instead of {final.drop:.4g}"
+    elif after < before and not own:
+        reason = f"the model reached {after:.1f} dB instead of {before:.1f}"
+    if not reason and job.limits.min_speedup >= 1.0:
+        ratio = speed_beside(final.model, made, next(iter(job.scoring)), job.threads)
+        reason = f"the model runs at {ratio:.2f} x the speed that it has without" if ratio < SLOWER else ""
     if not reason and found.quality.sqnr_db < job.limits.min_sqnr <= final.quality.sqnr_db:
         reason = f"the model reached {found.quality.sqnr_db:.1f} dB, below {job.limits.min_sqnr:g}"
     for record in records:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,7 +16,7 @@ from qcompiler.compiler.compilation import Result, input_specs, name_all, parted
 from qcompiler.compiler.document import report_of
 from qcompiler.compiler.job import Job
 from qcompiler.data import open_dataset, split
-from qcompiler.errors import DataError, GateError, LoweringError, QCompilerError, UsageError
+from qcompiler.errors import DataError, GateError, LoweringError, UsageError
 from qcompiler.ir import Model, clone_model
 from qcompiler.onnx_io import infer_types, load, open_session, upgrade_opset
 from qcompiler.passes.prune import PruneBlocks, PruneChannels
@@ -64,52 +63,15 @@ def distill(
     residual branches and ``width`` of its channels, weights inherited. ``options`` are those of the pass ``recover``.
     Even samples teach, odd ones score; with ``score``, data of its own, all of ``data`` teach.
     Labels that the data has are learned with the weight ``options["labels"]``.
-    With ``unfinished`` a run that was killed goes on to the same result. A student that training makes no better on the
+    With ``unfinished``, a folder for the state after each epoch, a run that was killed goes on to the same result; when
+    that is saved, the ``*.pt`` in it may go.
+    A student that training makes no better on the
     held-out samples is given back as it was, with a warning.
 
     Raises UsageError (no torch, a student with another interface, an option that is none), ImportFailure, DataError,
     TrainingError, LoweringError, and with ``strict`` GateError for ``min_sqnr`` (decibels) and ``max_drop``.
     """
     need_torch()
-    folder = None if unfinished is None else Path(unfinished)
-    try:
-        made = _distilled(
-            teacher, student, data, score, width, depth, options, samples, batch_size, metric, max_drop, min_sqnr,
-            strict, target, threads, seed, folder, progress,
-        )  # fmt: skip
-    except QCompilerError:
-        _forget(folder)
-        raise
-    _forget(folder)
-    return made
-
-
-def _forget(folder: Path | None) -> None:
-    """The work is over: what was kept for going on with it goes."""
-    if folder is not None and os.environ.get("RANK", "0") == "0":
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _distilled(
-    teacher: Any,
-    student: Any,
-    data: Any,
-    score: Any,
-    width: float,
-    depth: float,
-    options: Mapping[str, Any] | None,
-    samples: int | None,
-    batch_size: int | None,
-    metric: str | Callable[..., Any] | None,
-    max_drop: float | None,
-    min_sqnr: float | None,
-    strict: bool,
-    target: str,
-    threads: int,
-    seed: int,
-    folder: Path | None,
-    progress: Callable[[str], None],
-) -> Result:
     started = time.perf_counter()
     recover = passes()["recover"].configured(dict(options or {}))
     assert isinstance(recover, Recover)
@@ -127,6 +89,8 @@ def _distilled(
     session = Session(teacher, threads=threads) if as_file else open_session(origin, threads=threads)
     dataset = open_dataset(data, input_specs(origin), limit=samples, batch_size=batch_size, seed=seed)
     infer_types(origin)
+    if metric is None and recover.labels and dataset.labels is not None:
+        measure_by = find_metric("top1")  # what learns from labels is judged by them
     calibration, scoring = split(dataset)
     if score is not None:
         calibration, scoring = dataset, open_dataset(score, input_specs(origin), batch_size=batch_size, seed=seed)
@@ -134,7 +98,8 @@ def _distilled(
     calibration, held_out = parted(calibration, chosen)
     context = PassContext(
         data=calibration, target=find_target(target), seed=seed, threads=threads, source=origin, tell=progress,
-        samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})], unfinished=folder,
+        samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
+        unfinished=None if unfinished is None else Path(unfinished),
         held_out=held_out,
     )  # fmt: skip
     try:
@@ -169,7 +134,7 @@ def _distilled(
     settled = [(record.name, record.resolved) for record in records]
     result = Result(final.model, report, chosen.resolved(settled).to_toml(header), records, threads)
     failed = next((gate for gate in report["gates"] if not gate["passed"]), None)
-    if strict and failed is not None:
+    if strict and failed is not None and os.environ.get("RANK", "0") == "0":
         raise GateError(f"gate {failed['name']} was not met: {failed['value']} against a limit of {failed['limit']}")
     return result
 
@@ -207,7 +172,8 @@ def _taught(job: Job, model: Model, recover: Recover) -> tuple[Measured, list[Pa
     trained = records[-1]
     trained.details["before"] = _told(before)
     found = _measured(job, clone_model(taught))
-    reason = _why_not(before, found)
+    # Zeros that were asked for cost something: then limits alone decide.
+    reason = "" if recover.reshapes_weights else _why_not(before, found)
     if reason and trained.status == "applied":
         trained.status, trained.reason = "rolled-back", reason
         job.context.warn(f"{trained.name} was rolled back: {reason}")

@@ -104,15 +104,13 @@ class Samples:
     def _changed(self, batch: Batch, random: np.random.Generator) -> Batch:
         settings = self.settings
         if settings.flip or settings.crop:
-            batch.samples = [
-                {name: _image(array, settings, random) for name, array in sample.items()} for sample in batch.samples
-            ]
-        if settings.mixup and len(batch.samples) > 1:
+            batch.samples = [_moved(sample, settings, random) for sample in batch.samples]
+        if settings.mixup and len(batch.samples) > 1 and _mixes(batch):
             partner = np.roll(np.arange(len(batch.samples)), 1)
             parts = random.uniform(0, 1, len(batch.samples)).astype(np.float32)
             batch.samples = [
-                {name: _mixed(array, batch.samples[partner[place]][name], parts[place])
-                 for name, array in sample.items()}
+                {name: (parts[place] * array + (1 - parts[place]) * batch.samples[partner[place]][name])
+                 .astype(array.dtype) for name, array in sample.items()}
                 for place, sample in enumerate(batch.samples)
             ]  # fmt: skip
             if batch.labels is not None:
@@ -127,26 +125,30 @@ def _is_image(array: Any) -> bool:
     return bool(array.ndim == 4 and array.dtype.kind == "f" and array.shape[-2] > 4)
 
 
-def _image(array: Any, settings: Settings, random: np.random.Generator) -> Any:
-    """An image, [1, channels, height, width] or [1, height, width, channels], mirrored and shifted by chance."""
-    if not _is_image(array):
-        return array
+def _moved(sample: Sample, settings: Settings, random: np.random.Generator) -> Sample:
+    """The images of one sample mirrored and shifted by chance, all of them alike.
+
+    They are [rows, channels, height, width], or with the channels last.
+    """
+    mirrored = settings.flip and bool(random.integers(2))
+    amounts = random.integers(-settings.crop, settings.crop + 1, 2) if settings.crop else (0, 0)
+    return {name: _image(array, mirrored, amounts) if _is_image(array) else array for name, array in sample.items()}
+
+
+def _image(array: Any, mirrored: bool, amounts: Any) -> Any:
     last = array.shape[-1] in (1, 3, 4) and array.shape[1] not in (1, 3, 4)
     axes = (1, 2) if last else (2, 3)
-    if settings.flip and random.integers(2):
+    if mirrored:
         array = np.flip(array, axes[1])
-    if settings.crop:
-        amounts = random.integers(-settings.crop, settings.crop + 1, 2)
-        pads = [(0, 0)] * 4
-        cuts = [slice(None)] * 4
-        for axis, amount in zip(axes, amounts, strict=True):
-            pads[axis] = (max(0, amount), max(0, -amount))
-            cuts[axis] = slice(max(0, -amount), array.shape[axis] + max(0, -amount))
-        array = np.pad(array, pads)[tuple(cuts)]
-    return np.ascontiguousarray(array)
+    pads = [(0, 0)] * 4
+    cuts = [slice(None)] * 4
+    for axis, amount in zip(axes, amounts, strict=True):
+        pads[axis] = (max(0, amount), max(0, -amount))
+        cuts[axis] = slice(max(0, -amount), array.shape[axis] + max(0, -amount))
+    return np.ascontiguousarray(np.pad(array, pads)[tuple(cuts)])
 
 
-def _mixed(one: Any, other: Any, part: Any) -> Any:
-    if one.dtype.kind != "f" or one.shape != other.shape:
-        return one
-    return (part * one + (1 - part) * other).astype(one.dtype)
+def _mixes(batch: Batch) -> bool:
+    """Whether samples can be mixed: real numbers alone, of one shape."""
+    real = all(array.dtype.kind == "f" for array in batch.samples[0].values())
+    return real and batch.is_even and len({len(next(iter(sample.values()))) for sample in batch.samples}) == 1

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Model, Node, Value
+from qcompiler.ir import Graph, Model, Node, Value
+from qcompiler.ops import info
 
-__all__ = ["CODEBOOK", "LEVELS", "SCALE", "STATISTICS", "WEIGHT", "Learnable", "Plan", "plan"]
+__all__ = ["CODEBOOK", "LEVELS", "SCALE", "STATISTICS", "WEIGHT", "Learnable", "Plan", "is_matrix", "name_of", "plan"]
 
 WEIGHT, CODEBOOK, SCALE, LEVELS, STATISTICS = "weight", "codebook", "scale", "levels", "statistics"
 """Kinds: real numbers, of which zeros among weights stay; centroids; factors that stay positive; integers that stand
@@ -29,7 +30,20 @@ _SCALES = {
 }  # fmt: skip
 _FLOATS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16)
 _INTEGERS = {DType.INT8, DType.UINT8, DType.INT4, DType.UINT4, DType.INT2, DType.UINT2, DType.INT16, DType.INT32}
-_ZEROS = 0.01  # share of zeros from which they are no accident
+_ZEROS = 0.01  # share of zeros from which they are no accident,
+_ZERO_LEVELS = 0.3  # and among integers, to which many small weights are rounded
+_KEEPS_RANGE = (
+    "MaxPool",
+    "Reshape",
+    "Transpose",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Concat",
+    "Slice",
+    "Gather",
+    "Split",
+)
 
 
 @dataclass
@@ -64,8 +78,13 @@ def plan(model: Model, exclude: re.Pattern[str] | None = None) -> Plan:
     found = Plan()
     fed: set[Value] = _feeding_weights(model)
     for graph in model.graphs():
+        turning = _turns(graph)
         for value in graph.constants:
             held = value.constant
+            if turning and held is not None and held.dtype in _FLOATS and held.size > 1:
+                found.frozen[value.name] = "it stands in a loop, through which nothing learns"
+            if turning:
+                continue
             uses = [(user, place) for user, place in value.uses if isinstance(user, Node)]
             if held is None or not uses:
                 continue
@@ -90,9 +109,70 @@ def plan(model: Model, exclude: re.Pattern[str] | None = None) -> Plan:
                 found.learnable[value] = Learnable(value, kind, keeps_zeros=_keeps_zeros(value, kind))
             elif held.size > 1:
                 found.frozen[value.name] = "something reads it that is no layer"
-    for value in found.products:
+    for value in (*found.products, *_bound_scales(model, found)):
         found.learnable.pop(value, None)
     return found
+
+
+def is_matrix(value: Value) -> bool:
+    """Whether ``value`` is what layers multiply their inputs by: no bias, slope or scale."""
+    held = value.constant
+    if held is None or sum(size > 1 for size in held.shape) < 2:
+        return False
+    for user, place in value.uses:
+        known = info(user) if isinstance(user, Node) else None
+        if known is None or not isinstance(user, Node):
+            continue
+        if place == known.weight or (user.is_op("LSTM", "GRU", "RNN") and place in (1, 2)):
+            return True
+        if user.is_op("MatMul", "Einsum") or (user.is_op("Gemm") and place < 2):
+            return True
+    return False
+
+
+def _turns(graph: Graph) -> bool:
+    """Whether ``graph`` stands in something else than an If: onnxruntime runs that as a whole."""
+    current: Graph | None = graph
+    while current is not None and current.owner is not None:
+        if not current.owner.is_op("If"):
+            return True
+        current = current.owner.graph
+    return False
+
+
+def _bound_scales(model: Model, found: Plan) -> list[Value]:
+    """Scales that cannot move by themselves: targets fuse layers only while certain numbers stay equal.
+
+    Those of an int32 bias that is no plain product, with the scales of its layer; and two scales of equal numbers on
+    both sides of an operator that only moves or chooses elements.
+    """
+    bound: list[Value | None] = []
+    for node in model.nodes():
+        if node.is_op("DequantizeLinear"):
+            held = node.inputs[0].constant if node.inputs[0] is not None else None
+            if held is not None and held.dtype is DType.INT32 and node.input(1) not in found.products:
+                bound.append(node.input(1))
+                for layer in node.output.users():
+                    bound += [_scale_behind(value) for value in layer.inputs[:2]]
+        elif node.is_op(*_KEEPS_RANGE):
+            for value in node.inputs:
+                before = _scale_behind(value)
+                for user in node.output.users():
+                    after = user.input(1) if user.is_op("QuantizeLinear") else None
+                    if before is not None and after is not None and before is not after and _equal(before, after):
+                        bound += [before, after]
+    return [value for value in bound if value is not None]
+
+
+def _scale_behind(value: Value | None) -> Value | None:
+    """The scale by which ``value`` was made float again."""
+    maker = value.producer if value is not None else None
+    return maker.input(1) if maker is not None and maker.is_op("DequantizeLinear") else None
+
+
+def _equal(one: Value, other: Value) -> bool:
+    held, there = one.constant, other.constant
+    return held is not None and there is not None and np.array_equal(held.numpy(), there.numpy())
 
 
 def name_of(node: Node) -> str:
@@ -132,10 +212,10 @@ def _keeps_zeros(value: Value, kind: str) -> bool:
     assert held is not None
     if kind == CODEBOOK:
         return True
-    if kind != WEIGHT or len(held.shape) < 2:
+    if kind != WEIGHT or not is_matrix(value):
         return False
     array = held.numpy()
-    return bool(1 - np.count_nonzero(array) / max(1, array.size) >= _ZEROS)
+    return bool(_ZEROS <= 1 - np.count_nonzero(array) / max(1, array.size) < 1)  # all zeros have yet to begin
 
 
 def _feeding_weights(model: Model) -> set[Value]:
@@ -169,7 +249,12 @@ def _levels(value: Value, uses: list[tuple[Node, int]]) -> Learnable | None:
     if first.scale is None or first.scale.constant is None or not (first.scale.constant.numpy() > 0).all():
         return None
     held = value.constant
-    if held is not None and held.dtype is DType.INT32:
+    assert held is not None
+    zero = 0 if first.zero is None or first.zero.constant is None else first.zero.constant.numpy()
+    if np.ndim(zero) == 0 or not np.any(zero):
+        share = float(np.mean(held.numpy().astype(np.int64) == (0 if np.ndim(zero) else zero)))
+        first.keeps_zeros = _ZERO_LEVELS <= share < 1
+    if held.dtype is DType.INT32:
         first.product = _product(uses)
         return first if first.product is not None else None
     return first

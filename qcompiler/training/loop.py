@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from qcompiler.data import Dataset
-from qcompiler.errors import TrainingError
+from qcompiler.errors import TrainingError, UsageError
 from qcompiler.ir import Model, Value
+from qcompiler.onnx_io import without_weights
 from qcompiler.training.batches import Batch, Samples, hold_out
 from qcompiler.training.checkpoint import Checkpoint
 from qcompiler.training.features import match_features
@@ -35,6 +36,7 @@ __all__ = ["Epoch", "Trained", "train"]
 _WARM_UP = 0.05  # of the steps, in which the rate rises
 _DIVERGED = 10.0  # times the first loss is no progress
 _CLIPPED = 5.0  # norm of the gradients above which they are scaled down
+_LOOKED_AT = 32  # samples that tell one set of data from another
 _STATISTICS = 8  # samples in a batch from which its statistics say something
 
 
@@ -95,7 +97,7 @@ def train(
     if teacher is not None:
         check_alike(teacher, student)
     with workers(settings.device) as team, _threads(settings.threads):
-        key = _fingerprint(student, teacher, data, settings, seed, team)
+        key = _fingerprint(student, teacher, (data, judge), settings, seed, team)
         if settings.batch_norm == "restore":
             restore_normalization(student, data, threads=settings.threads, progress=progress)
         kept = 0
@@ -136,17 +138,20 @@ class _Run:
         self.losses = Losses(settings, teacher, student, data.labels, pairs)
         self.teacher = None
         if teacher is not None and (self.losses.share < 1 or pairs):
-            self.teacher = Teacher(teacher, [theirs for theirs, _ in pairs], settings.threads)
+            self.teacher = Teacher(teacher, [theirs for theirs, _ in pairs], torch.get_num_threads())
         exclude = re.compile(settings.exclude) if settings.exclude else None
-        normalizes = settings.batch_norm in ("train", "restore") or (
-            settings.batch_norm == "auto" and settings.batch >= _STATISTICS and has_normalization(student)
+        if team.count > min(settings.batch, len(self.learn)):
+            raise UsageError(f"{team.count} processes share batches of {min(settings.batch, len(self.learn))} samples")
+        wants = settings.batch_norm in ("train", "restore") or (
+            settings.batch_norm == "auto" and settings.batch // team.count >= _STATISTICS and has_normalization(student)
         )
         torch.manual_seed(seed)
-        self.module = GraphModule(student, exclude=exclude, batch_statistics=normalizes)
+        self.module = GraphModule(student, exclude=exclude)
         self.device = team.device(settings.device)
         self.module.to_device(self.device)
         self.parameters = [item for item in self.module.parameters() if item.requires_grad]
         self.at_once = self._runs_stacked()
+        self.normalizes = wants and self.at_once
 
     def run(self) -> Trained:
         """Train; the model holds what is kept when this returns."""
@@ -168,7 +173,7 @@ class _Run:
             module.load_state_dict(found["module"])
             optimizer.load_state_dict(found["optimizer"])
             schedule.load_state_dict(found["schedule"])
-            penalties.restore(found["masks"], module)
+            penalties.restore(found["penalties"])
             best, first_loss, done.kept = found["best"], found["first_loss"], found["kept"]
             done.history[:] = [_epoch(record) for record in found["history"]]
             started -= done.history[-1].seconds
@@ -197,14 +202,16 @@ class _Run:
                 over = f"{settings.seconds:g} seconds were over"
             if self.team.first:
                 self.checkpoint.save({
-                    "module": module.state_dict(), "optimizer": optimizer.state_dict(), "masks": penalties.state(),
+                    "module": module.state_dict(), "optimizer": optimizer.state_dict(), "penalties": penalties.state(),
                     "schedule": schedule.state_dict(), "best": best, "first_loss": first_loss, "kept": done.kept,
                     "history": [item.record() for item in done.history], "over": over,
                 })  # fmt: skip
             if over:
                 break
         done.reason = over or done.reason
+        self.team.agree(best)
         module.load_state_dict(best)
+        self._tell_unreached(done, penalties)
         done.changed = module.write() if done.kept else 0
         return done
 
@@ -230,6 +237,7 @@ class _Run:
         """Gradients of one batch, at once or sample by sample; its loss."""
         at_once, parts = self._parts(batch)
         answers = self.teacher.answers(batch, at_once=at_once) if self.teacher is not None else None
+        self.module.batch_statistics = self.normalizes and at_once
         total = 0.0
         for place, feeds in enumerate(parts):
             last = place == len(parts) - 1
@@ -242,6 +250,8 @@ class _Run:
                     {name: _real(item) for name, item in outputs.items()}, self._there(expected),
                     [_real(item) for item in inner], [_tensor(item, self.device) for item in theirs], labels, mixed,
                 ) / len(parts)  # fmt: skip
+                if not loss.requires_grad:
+                    raise TrainingError("nothing that learns has a gradient: see the nodes that run elsewhere")
                 loss.backward()
             total += float(loss.detach())
         return total
@@ -253,7 +263,7 @@ class _Run:
 
     def _labels(self, batch: Batch, place: int | None) -> tuple[Any, Any]:
         """Labels and shares of the sample at ``place``, or of all."""
-        if batch.labels is None:
+        if batch.labels is None or not self.losses.share:
             return None, None
         chosen = slice(None) if place is None else slice(place, place + 1)
         made = torch.as_tensor(np.concatenate(batch.labels[chosen])).to(self.device)
@@ -316,14 +326,29 @@ class _Run:
         batch = Batch([self.samples.at(index) for index in self.learn[:2]])
         self.module.eval()
         alone = [self.module(sample)[0] for sample in batch.samples]
+        self.module.forgiving = False
+        before = dict(self.module.elsewhere), dict(self.module._sessions)
         if len(batch.samples) == 1 or not batch.is_even:
             return len(batch.samples) == 1
         try:
             joined = self.module(batch.stacked())[0]
             alike = all(_alike(joined[name], [item[name] for item in alone]) for name in self.losses.kinds)
-        except (TrainingError, ValueError):
+        except (TrainingError, ValueError, RuntimeError):
             alike = False
+        if not alike:  # what torch refused of both together it may take of each
+            self.module.elsewhere, self.module._sessions = before
         return alike
+
+    def _tell_unreached(self, done: Trained, penalties: Penalties) -> None:
+        """Constants that had no gradient in any step did not learn, whatever the plan was."""
+        module = self.module
+        for entry in module.parameters_of.entries:
+            key = module.parameters_of.place[entry.value]
+            if key in module.parameters_of.learned and id(module.parameters_of.learned[key]) not in penalties.reached:
+                done.learned[entry.kind] -= 1
+                done.frozen[entry.value.name] = "no gradient reached it"
+        done.learned = {kind: count for kind, count in done.learned.items() if count}
+        done.elsewhere = dict(module.elsewhere)
 
     def _tell(self, done: Trained) -> None:
         module = self.module
@@ -370,7 +395,8 @@ def _told(epoch: Epoch, epochs: int) -> str:
 @contextlib.contextmanager
 def _threads(asked: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(asked or os.cpu_count() or 1)
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(asked or max(1, there // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     try:
         yield
     finally:
@@ -378,16 +404,28 @@ def _threads(asked: int) -> Iterator[None]:
 
 
 def _fingerprint(
-    student: Model, teacher: Model | None, data: Dataset, settings: Settings, seed: int, team: Workers
+    student: Model,
+    teacher: Model | None,
+    datasets: tuple[Dataset | None, ...],
+    settings: Settings,
+    seed: int,
+    team: Workers,
 ) -> str:
-    """What tells one training from another."""
-    state = hashlib.sha256(repr((settings, seed, len(data), team.count, torch.__version__)).encode())
+    """What tells one training from another: models, some of the data with all labels, and how it was asked for."""
+    state = hashlib.sha256(repr((settings, seed, team.count, torch.__version__)).encode())
     for model in (student, teacher):
-        for graph in () if model is None else model.graphs():
+        if model is None:
+            continue
+        state.update(without_weights(model).SerializeToString())
+        for graph in model.graphs():
             for value in graph.constants:
                 if value.constant is not None:
                     state.update(value.constant.digest())
-            state.update(" ".join(node.op_type for node in graph).encode())
-    for name, array in data.sample(0).items():
-        state.update(name.encode() + np.asarray(array).tobytes())
+    for data in datasets:
+        if data is None:
+            continue
+        state.update(f"{len(data)} {None if data.labels is None else data.labels.tolist()}".encode())
+        for sample in data.walk(range(0, len(data), -(-len(data) // _LOOKED_AT))):
+            for name, array in sample.items():
+                state.update(name.encode() + np.asarray(array).tobytes())
     return state.hexdigest()

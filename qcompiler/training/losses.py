@@ -17,7 +17,9 @@ __all__ = ["LOGITS", "LOG_PROBABILITIES", "PROBABILITIES", "REGRESSION", "Losses
 PROBABILITIES, LOG_PROBABILITIES, LOGITS, REGRESSION = "probabilities", "log probabilities", "logits", "regression"
 
 _TINY = 1e-12
-_PASSING = ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast")
+_PASSING = (
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "QuantizeLinear", "DequantizeLinear",
+)  # fmt: skip
 
 
 def softened(student: Any, teacher: Any, temperature: float, axis: int = -1) -> Any:
@@ -43,7 +45,17 @@ def feature_loss(student: Any, teacher: Any) -> Any:
     """
     if student.shape == teacher.shape:
         return relative(student, teacher)
-    return relative(*(functional.normalize(item.square().sum(1).flatten(1), dim=1) for item in (student, teacher)))
+    if student.dim() < 3 or student.dim() != teacher.dim():
+        raise TrainingError(
+            f"inner tensors of shapes {list(student.shape)} and {list(teacher.shape)} cannot be compared"
+        )
+    axis = -1 if student.dim() == 3 else 1  # [rows, positions, channels] or [rows, channels, ...]
+    ours, theirs = (functional.normalize(item.square().sum(axis).flatten(1), dim=1) for item in (student, teacher))
+    if ours.shape != theirs.shape:
+        raise TrainingError(
+            f"inner tensors of shapes {list(student.shape)} and {list(teacher.shape)} cannot be compared"
+        )
+    return relative(ours, theirs)
 
 
 class Losses:
@@ -143,15 +155,16 @@ def _kind(value: Value, loss: str, labelled: bool) -> tuple[str, int]:
     """What an output holds, and along which axis its classes are."""
     if loss == "mse":
         return REGRESSION, -1
-    maker, rank = value.producer, value.rank
+    rank = value.rank
+    classes = 1 if rank in (2, 4) else -1
+    maker, moved = value.producer, False
     while maker is not None and maker.is_op(*_PASSING):
+        moved = moved or not maker.is_op("Identity", "Cast", "QuantizeLinear", "DequantizeLinear")
         source = maker.input(0)
         maker = source.producer if source is not None else None
-    classes = 1 if rank is not None and rank > 1 else -1
-    if maker is not None and maker.is_op("Softmax", "LogSoftmax"):
-        own = maker.output is value
-        axis = int(maker.attr("axis", -1)) if own else classes
-        return (PROBABILITIES if maker.is_op("Softmax") else LOG_PROBABILITIES), axis
+    if maker is not None and maker.is_op("Softmax", "LogSoftmax") and not (moved and rank not in (2, 4)):
+        kind = PROBABILITIES if maker.is_op("Softmax") else LOG_PROBABILITIES
+        return kind, classes if moved else int(maker.attr("axis", -1))
     scores = rank is not None and rank >= 2 and all(size == 1 for size in (value.shape or ())[2:])
     if loss == "kl" or (labelled and scores):
         return LOGITS, classes

@@ -17,11 +17,13 @@ from qcompiler.onnx_io import open_session
 from qcompiler.ops import is_pure
 from qcompiler.runtime import Session
 from qcompiler.training import elementwise, layers, quantized, recurrent, reductions, shapes
-from qcompiler.training.learnable import STATISTICS, WEIGHT, name_of, plan
+from qcompiler.training.learnable import STATISTICS, WEIGHT, is_matrix, name_of, plan
 from qcompiler.training.operators import OPERATORS, Unsupported, integers
 from qcompiler.training.parameters import Parameters, as_torch, holds
 
 __all__ = ["GraphModule"]
+
+_SINCE = 13  # operator set from which Softmax and the like mean what they mean now
 
 _TABLES = (elementwise, layers, quantized, recurrent, reductions, shapes)  # loading them fills OPERATORS
 
@@ -30,7 +32,10 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
     """``model``, run in torch. It computes with the model's own constants; :meth:`write` puts back what they learned.
 
     What cannot be trained through is run by onnxruntime and passes no gradient on: ``elsewhere`` has these nodes by
-    name, with the reason, and ``plan.frozen`` the constants that do not learn. ``exclude`` names more of those. With
+    name, with the reason, and ``plan.frozen`` the constants that do not learn.
+    While it is ``forgiving``, what torch
+    refuses goes there too; afterwards it is an error, so that one odd sample does not cut gradients for all others.
+    ``exclude`` names more constants. With
     ``batch_statistics``, batch normalization normalizes by the batch while it trains, and its running statistics
     follow; else they stay as they are. The model has to be of operator set 13 at least and without functions.
     """
@@ -42,7 +47,12 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         self.model = model
         self.plan = plan(model, exclude)
         self.parameters_of = Parameters(self.plan)
+        if 0 < model.opset < _SINCE:
+            raise TrainingError(
+                f"operator set {model.opset} cannot be trained, only {_SINCE} and later", hint="raise it"
+            )
         self.batch_statistics = batch_statistics
+        self.forgiving = True
         self.elsewhere: dict[str, str] = {}
         self._times = 1
         self._sessions: dict[Node, tuple[Session, list[Value]] | None] = {}
@@ -131,12 +141,17 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
                 self._send_elsewhere(node, str(reason))
             except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError) as error:
                 # What torch does not take onnxruntime may; if it does not either, its reason is told.
+                if not self.forgiving or isinstance(error, torch.OutOfMemoryError):
+                    raise
                 self._send_elsewhere(node, f"torch does not run it: {' '.join(str(error).split())[:80]}")
         return self._by_onnxruntime(node, known)
 
     def _native(self, node: Node, name: str, xs: list[Any]) -> tuple[Any, ...]:
         if any(item is not None and not isinstance(item, torch.Tensor) for item in xs):
             raise Unsupported("its inputs are of a type without gradients")
+        device = self._device()
+        if device.type != "cpu":  # sizes are worked out on the processor
+            xs = [None if item is None else item.to(device) for item in xs]
         if name == "BatchNormalization":
             found = self._batch_norm(node, *xs)
         elif name == "Reshape" and self._times > 1:
@@ -218,8 +233,8 @@ class GraphModule(torch.nn.Module):  # type: ignore[misc]
         return value.constant is not None and not self.parameters_of.knows(value)
 
     def weights(self) -> list[tuple[Value, Any]]:
-        """Weights of two axes and more, with their parameters."""
-        return [(entry.value, item) for entry, item in self.parameters_of.of_kind(WEIGHT) if item.dim() > 1]
+        """Weights that layers multiply by, with their parameters."""
+        return [(entry.value, item) for entry, item in self.parameters_of.of_kind(WEIGHT) if is_matrix(entry.value)]
 
 
 def _required(node: Node, place: int) -> Value:

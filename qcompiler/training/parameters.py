@@ -67,6 +67,8 @@ class Parameters(torch.nn.Module):  # type: ignore[misc]
             real = real_of(start.double(), scale.double(), zero.double())
             wide = entry.product is not None  # 32 bits are more than a float holds
             self.learned[key] = torch.nn.Parameter(real if wide else real.float())
+            if entry.keeps_zeros:
+                self.register_buffer(f"mask_{key}", real != 0, persistent=False)
         else:
             self.learned[key] = torch.nn.Parameter(start)
             if entry.keeps_zeros:

@@ -26,28 +26,30 @@ class Penalties:
 
     def __init__(self, module: GraphModule, settings: Settings, steps: int) -> None:
         self.settings, self.steps = settings, steps
-        self.weights = module.weights()
+        self.weights, self.parameters = module.weights(), list(module.parameters())
         self.scales = _scales(module) if settings.scale_l1 else []
         self.masks = {id(item): mask for item, mask in module.parameters_of.masks()}
         self.fixed = module.parameters_of.masks()
-        self.every = max(1, int(steps * _RAMP) // _TIMES)
+        self.every = max(1, self.ramp // _TIMES)
+        self.reached: set[int] = set()  # parameters that had a gradient: others are nobody's to shrink
 
     @property
     def ramp(self) -> int:
         """The step from which no further weights go."""
-        return int(self.steps * _RAMP)
+        return max(1, int(self.steps * _RAMP))
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def apply(self, step: int, rate: float) -> None:
         """After step number ``step``, counted from 1, with the learning rate ``rate``."""
         for parameter, mask in self.fixed:
             parameter.mul_(mask)
-        settings = self.settings
+        self.reached.update(id(item) for item in self.parameters if item.grad is not None)
+        settings, weights = self.settings, [pair for pair in self.weights if id(pair[1]) in self.reached]
         if settings.l1:
-            for _, item in self.weights:
+            for _, item in weights:
                 item.copy_(item.sign() * (item.abs() - rate * settings.l1).clamp_min(0))
         if settings.group_lasso:
-            for value, item in self.weights:
+            for value, item in weights:
                 axis = _channel_axis(value, item)
                 others = [place for place in range(item.dim()) if place != axis]
                 norm = item.square().sum(others, keepdim=True).sqrt()
@@ -56,19 +58,19 @@ class Penalties:
         for item in self.scales:
             item.copy_(item.sign() * (item.abs() - rate * settings.scale_l1).clamp_min(0))
         if settings.sparsity and (step % self.every == 0 or step == self.ramp) and step <= self.ramp:
-            self._prune(settings.sparsity * (1 - (1 - step / max(1, self.ramp)) ** 3))
+            self._prune(weights, settings.sparsity * (1 - (1 - step / self.ramp) ** 3))
 
-    def _prune(self, share: float) -> None:
+    def _prune(self, weights: list[tuple[Value, Any]], share: float) -> None:
         """Let the smallest weights of all layers together be zero from now on, ``share`` of them."""
-        if not self.weights:
+        if not weights:
             return
-        sizes = torch.cat([item.abs().reshape(-1) for _, item in self.weights])
+        sizes = torch.cat([item.abs().reshape(-1) for _, item in weights])
         count = int(share * sizes.numel())
         if not count:
             return
         bound = torch.kthvalue(sizes, count).values
         fixed = {id(item): (item, mask) for item, mask in self.fixed}
-        for _, item in self.weights:
+        for _, item in weights:
             mask = item.abs() > bound
             if not mask.any():  # a layer of which nothing is left would cut the model in two
                 mask = item.abs() >= item.abs().max()
@@ -76,15 +78,16 @@ class Penalties:
             item.mul_(fixed[id(item)][1])
         self.fixed = list(fixed.values())
 
-    def state(self) -> list[Any]:
-        """What is zero by now, for a checkpoint."""
-        return [mask for _, mask in self.fixed]
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint: what is zero by now, and what had gradients, by the parameters' places."""
+        places = {id(item): place for place, item in enumerate(self.parameters)}
+        return {"masks": {places[id(item)]: mask for item, mask in self.fixed},
+                "reached": sorted(places[each] for each in self.reached)}  # fmt: skip
 
-    def restore(self, masks: list[Any], module: GraphModule) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        known = [item for item, _ in self.fixed]
-        known += [item for _, item in module.weights() if all(item is not other for other in known)]
-        self.fixed = list(zip(known[: len(masks)], masks, strict=True))
+        self.fixed = [(self.parameters[place], mask) for place, mask in state["masks"].items()]
+        self.reached = {id(self.parameters[place]) for place in state["reached"]}
 
 
 def _scales(module: GraphModule) -> list[Any]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from qcompiler.errors import UsageError
+
 __all__ = ["Workers", "workers"]
 
 
@@ -36,7 +38,15 @@ class Workers:
         """The device of this process. With ``auto`` CUDA where there is one."""
         if asked == "cpu" or (asked == "auto" and not torch.cuda.is_available()):
             return torch.device("cpu")
+        if not torch.cuda.is_available():
+            raise UsageError("there is no CUDA device for torch here", hint="leave device = auto")
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+    def agree(self, state: dict[str, Any]) -> None:
+        """Make the tensors of ``state`` those of the first process."""
+        if self.count > 1:
+            for name in sorted(state):
+                torch.distributed.broadcast(state[name], 0)
 
     def mean(self, number: float) -> float:
         """The mean of ``number`` over all processes, the same in each."""

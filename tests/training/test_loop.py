@@ -295,3 +295,95 @@ def test_two_processes_share_the_batches_and_agree_with_one(tmp_path: Path) -> N
     ours, theirs = weights(load(together / "student.onnx")), weights(load(alone / "student.onnx"))
     for name, array in theirs.items():
         np.testing.assert_allclose(ours[name], array, rtol=5e-2, atol=5e-3)
+
+
+def test_what_torch_takes_one_by_one_learns_one_by_one() -> None:
+    """Several samples at once do not go through the Reshape: that must not cut gradients of single ones."""
+    from qcompiler.compiler import input_specs
+    from qcompiler.data import open_dataset
+    from qcompiler.ir import tensor
+
+    model = model_of(
+        """g (float[1,4,4] x) => (float[2,2,3] y) <float[4,4] w, float[4,3] v, int64[3] s> {
+            a = MatMul(x, w) r = Reshape(a, s) y = MatMul(r, v) }""",
+        w=(4, 4), v=(4, 3), s=(3,),
+    )  # fmt: skip
+    next(value for value in model.graph.constants if value.name == "s").const = tensor(np.array([2, 2, 4], np.int64))
+    student = clone_model(model)
+    for value in student.graph.constants:
+        if value.name != "s":
+            value.const = tensor(value.constant.numpy() * np.float32(1.3))
+    rows = np.random.default_rng(0).standard_normal((32, 1, 4, 4)).astype(np.float32)
+    data = open_dataset([{"x": each} for each in rows], input_specs(model))
+    found = train(student, model, data, Settings(**QUICK))
+    assert found.elsewhere == {} and found.kept and found.changed == 2
+
+
+def test_other_labels_or_other_judges_are_another_training(tmp_path: Path) -> None:
+    lines: list[str] = []
+    options = Settings(**QUICK | {"labels": 1.0, "epochs": 1})
+    data = images(net(), 48, labels=True)
+    train(net(), None, data, options, folder=tmp_path, progress=lines.append)
+    data.labels = (data.labels + 1) % 4
+    train(net(), None, data, options, folder=tmp_path, progress=lines.append)
+    train(net(), None, data, options, judge=images(net(), 8, labels=True), folder=tmp_path, progress=lines.append)
+    assert len(list(tmp_path.iterdir())) == 3 and not any("going on" in line for line in lines)
+
+
+def test_biases_and_what_no_gradient_reaches_are_not_pruned() -> None:
+    model = model_of(
+        """g (float[n,4] x) => (float[n,4] y) <float[4,4] w, float[1,4] b, float[4,4] v> {
+            h = MatMul(x, w) a = Add(h, b) d = MatMul(x, v) q = ArgMax<axis = 1>(d) c = Cast<to = 1>(q)
+            z = Mul(c, c) y = Add(a, z) }""",
+        w=(4, 4), b=(1, 4), v=(4, 4),
+    )  # fmt: skip
+    from qcompiler.compiler import input_specs
+    from qcompiler.data import open_dataset
+
+    data = open_dataset({"x": np.random.default_rng(0).standard_normal((32, 4)).astype(np.float32)}, input_specs(model))
+    student = clone_model(model)
+    found = train(student, model, data, Settings(**QUICK | {"sparsity": 0.5}))
+    made = weights(student)
+    assert (made["w"] == 0).mean() == 0.5
+    assert not (made["b"] == 0).any() and not (made["v"] == 0).any()
+    assert found.frozen == {"v": "no gradient reached it"} and found.learned == {"weight": 2}
+
+
+def test_constants_of_loops_are_listed() -> None:
+    from qcompiler.training.learnable import plan
+
+    model = model_of(
+        """g (float[n,4] x, int64 m, bool c) => (float[n,4] y) <float[4,4] w> {
+            y = Loop(m, c, x) <body = b (int64 i, bool k, float[n,4] h) => (bool k2, float[n,4] h2) {
+                k2 = Identity(k) v = Constant<value = float[4] {1, 2, 3, 4}>() s = Mul(h, v) h2 = MatMul(s, w) }> }""",
+        w=(4, 4),
+    )
+    from qcompiler.ir import tensor
+
+    (body,) = [graph for graph in model.graphs() if graph.owner is not None]
+    body.add_constant(tensor(np.ones((4, 4), np.float32)), "inner")
+    assert "inner" in plan(model).frozen
+
+
+def test_batches_of_one_do_not_normalize() -> None:
+    from qcompiler.compiler import input_specs
+    from qcompiler.data import open_dataset
+
+    model = normalized()
+    random = np.random.default_rng(0)
+    records = [
+        {"x": random.standard_normal((1, 3, 8, 8)).astype(np.float32), "label": np.array([i % 4])} for i in range(32)
+    ]
+    from qcompiler.ir import tensor
+    from qcompiler.training.checkpoint import Checkpoint
+    from qcompiler.training.loop import _Run
+    from qcompiler.training.workers import Workers
+
+    next(value for value in model.graph.constants if value.name == "variance").const = tensor(np.ones(8, np.float32))
+    data = open_dataset(records, input_specs(model))
+    run = _Run(model, None, data, None, Settings(labels=1.0), 0, Checkpoint(None, ""), Workers(), lambda _: None)
+    assert run.at_once and run.normalizes
+    run.module.batch_statistics = True
+    run.at_once = False
+    run._gradients(run.module, next(run.samples.shuffled(range(32), 0, 1)))
+    assert not run.module.batch_statistics

@@ -64,7 +64,7 @@ def test_features_of_other_channels_are_compared_by_the_maps_of_their_energy() -
         ("{ y = Identity(x) }", "auto", np.zeros(3, np.int64), ("logits", 1)),
         ("{ y = Identity(x) }", "kl", None, ("logits", 1)),
         ("{ y = Softmax(x) }", "mse", None, ("regression", -1)),
-        ("{ a = LogSoftmax(x) y = Identity(a) }", "auto", None, ("log probabilities", 1)),
+        ("{ a = LogSoftmax(x) y = Identity(a) }", "auto", None, ("log probabilities", -1)),
         ("{ a = Softmax<axis = 1>(x) y = Cast<to = 1>(a) }", "auto", None, ("probabilities", 1)),
     ],
 )
@@ -129,3 +129,16 @@ def test_inner_tensors_are_matched_by_name_by_pairs_and_by_themselves() -> None:
     assert found and all(two.name == f"t{one.name}" for one, two in found)
     with pytest.raises(UsageError, match=r"the teacher has no inner tensor 'cc'; did you mean 'c'\?"):
         match_features(teacher, student, ["cc"])
+
+
+@pytest.mark.parametrize(
+    ("text", "loss", "kind"),
+    [
+        ("{ y = Identity(x) }", "kl", ("logits", -1)),
+        ("{ a = Softmax<axis = -1>(x) y = Identity(a) }", "auto", ("probabilities", -1)),
+        ("{ a = Softmax<axis = 2>(x) y = Cast<to = 1>(a) }", "auto", ("probabilities", 2)),
+    ],
+)
+def test_classes_of_three_axes_are_where_the_softmax_says_or_last(text: str, loss: str, kind: tuple[str, int]) -> None:
+    model = model_of(f"g (float[n,5,7] x) => (float[n,5,7] y) {text}")
+    assert Losses(Settings(loss=loss), model, model, None).kinds["y"] == kind

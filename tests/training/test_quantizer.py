@@ -163,3 +163,20 @@ def test_int8_weights_learn_and_come_back_as_integers() -> None:
     with torch.no_grad():
         again = fresh(x)[0]["y"].numpy()
     np.testing.assert_allclose(again, open_session(model, optimize=False).run(x)["y"], rtol=0.05, atol=0.05)
+
+
+def test_scales_that_a_target_wants_equal_do_not_learn_apart() -> None:
+    from qcompiler.training.learnable import plan
+
+    model = model_of(
+        """g (float[n,2,4,4] x) => (float[n,2,2,2] y) <float s1, float s2, float s3, uint8 z> {
+            a = QuantizeLinear(x, s1, z) b = DequantizeLinear(a, s1, z) c = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
+            d = QuantizeLinear(c, s2, z) e = DequantizeLinear(d, s2, z) r = Relu(e)
+            f = QuantizeLinear(r, s3, z) y = DequantizeLinear(f, s3, z) }""",
+        s1=(), s2=(), s3=(), z=(),
+    )  # fmt: skip
+    for value in model.graph.constants:
+        value.const = tensor(
+            np.array(7, np.uint8) if value.name == "z" else np.float32(0.3 if value.name == "s3" else 0.2)
+        )
+    assert {value.name for value in plan(model).learnable} == {"s3"}
