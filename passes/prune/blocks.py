@@ -102,7 +102,7 @@ class PruneBlocks(Pass):
             if cost < left:  # it may stand in a branch that goes
                 gone.append(piece)
                 left = cost
-        if left / whole > self.macs + 0.02 and len(gone) < most:
+        if left / whole > self.macs + 0.02 and not (self.pieces and len(gone) == most):
             context.warn(
                 f"{self.name}: {left / whole:.2f} of the macs remain, not {self.macs:g}: there is nothing more to take"
             )

@@ -2,8 +2,9 @@
 
 from qcompiler.compiler.assess import environment, measure, peak_rss, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes, plugin_problems, recipes, targets
-from qcompiler.compiler.compilation import Result, compile, forget_training, input_specs, name_all
+from qcompiler.compiler.compilation import Result, compile, input_specs, name_all
 from qcompiler.compiler.distillation import distill
+from qcompiler.compiler.recovering import forget_training
 from qcompiler.compiler.sensitivity import PruningSensitivity, Sensitivity, pruning_sensitivity, sensitivity
 
 __all__ = [
