@@ -200,7 +200,7 @@ def minilm() -> None:
     quantized("pruned, int8", to_bytes(pruned), began)
     learned = qc.distill(
         path, to_bytes(pruned), data=learn, score=options["score"], progress=said,
-        options={"epochs": 3, "batch": 16, "learning_rate": 1e-4, "features": "auto", "exclude": "embeddings"},
+        options={"epochs": 2, "batch": 16, "learning_rate": 1e-4, "features": "auto", "exclude": "embeddings"},
     ).model  # fmt: skip
     row("pruned, trained", source, learned, scoring, began)
     quantized("pruned, trained, int8", to_bytes(learned), began)

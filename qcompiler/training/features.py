@@ -32,7 +32,9 @@ def match_features(teacher: Model, student: Model, wanted: Sequence[str]) -> lis
 
 
 def _values(model: Model) -> list[Value]:
-    return [value for node in model.graph for value in node.outputs if value.name]
+    """Inner tensors of real numbers."""
+    inner = [value for node in model.graph for value in node.outputs if value.name]
+    return [value for value in inner if value.dtype is None or value.dtype.is_float]
 
 
 def _named(model: Model, name: str, whose: str) -> Value:

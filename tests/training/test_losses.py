@@ -142,3 +142,10 @@ def test_inner_tensors_are_matched_by_name_by_pairs_and_by_themselves() -> None:
 def test_classes_of_three_axes_are_where_the_softmax_says_or_last(text: str, loss: str, kind: tuple[str, int]) -> None:
     model = model_of(f"g (float[n,5,7] x) => (float[n,5,7] y) {text}")
     assert Losses(Settings(loss=loss), model, model, None).kinds["y"] == kind
+
+
+def test_integers_are_not_imitated() -> None:
+    model = model_of(
+        "g (float[n,4] x) => (float[n,4] y) { s = Shape(x) t = Add(s, s) u = Concat<axis = 0>(s, t) r = Relu(x) y = Neg(r) }"
+    )
+    assert [one.name for one, _ in match_features(model, model, ["auto"])] == ["r"]
