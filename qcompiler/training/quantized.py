@@ -44,7 +44,7 @@ def quantized(x: Any, scale: Any, zero: Any, bounds: tuple[int, int]) -> Any:
     return real_of(levels_of(x, scale, zero, bounds), scale, zero)
 
 
-def spread(node: Node, parameter: Any, x: Any) -> Any:
+def _spread(node: Node, parameter: Any, x: Any) -> Any:
     """A scale or zero point in a shape that broadcasts against ``x``: of the tensor, along an axis, or by blocks."""
     block = int(node.attr("block_size", 0) or 0)
     if parameter.numel() == 1:
@@ -55,7 +55,7 @@ def spread(node: Node, parameter: Any, x: Any) -> Any:
     return parameter.repeat_interleave(block, dim=axis).narrow(axis, 0, x.shape[axis])
 
 
-def kind_of(node: Node, zero: Any) -> int:
+def _kind_of(node: Node) -> int:
     """ONNX element type of the integers that QuantizeLinear gives."""
     asked = int(node.attr("output_dtype", 0) or 0)
     held = node.input(2)
@@ -65,17 +65,17 @@ def kind_of(node: Node, zero: Any) -> int:
 
 @operator("QuantizeLinear")
 def quantize_linear(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
-    kind = kind_of(node, zero)
+    kind = _kind_of(node)
     if kind not in BOUNDS or not scale.is_floating_point():
         raise Unsupported("it does not quantize to integers")
-    offset = torch.zeros((), device=x.device) if zero is None else spread(node, zero.to(scale.dtype), x)
-    return levels_of(x.to(scale.dtype), spread(node, scale, x), offset, BOUNDS[kind])
+    offset = torch.zeros((), device=x.device) if zero is None else _spread(node, zero.to(scale.dtype), x)
+    return levels_of(x.to(scale.dtype), _spread(node, scale, x), offset, BOUNDS[kind])
 
 
 @operator("DequantizeLinear")
 def dequantize_linear(node: Node, x: Any, scale: Any, zero: Any = None) -> Any:
-    offset = torch.zeros((), device=x.device) if zero is None else spread(node, zero.to(scale.dtype), x)
-    return real_of(x, spread(node, scale, x), offset)
+    offset = torch.zeros((), device=x.device) if zero is None else _spread(node, zero.to(scale.dtype), x)
+    return real_of(x, _spread(node, scale, x), offset)
 
 
 @operator("DynamicQuantizeLinear")
