@@ -11,7 +11,7 @@ from qcompiler.dtypes import DType
 from qcompiler.ir import Value, tensor
 from qcompiler.training.learnable import LEVELS, SCALE, STATISTICS, Learnable, Plan
 from qcompiler.training.operators import TORCH_TYPES
-from qcompiler.training.quantized import BOUNDS, levels_of, real_of
+from qcompiler.training.quantized import BOUNDS, levels_of, real_of, spread
 
 __all__ = ["Parameters", "as_torch", "holds"]
 
@@ -114,20 +114,12 @@ class Parameters(torch.nn.Module):  # type: ignore[misc]
     def _grid(self, entry: Learnable) -> tuple[Any, Any]:
         """Scale and zero point of levels, in shapes that broadcast against them."""
         assert entry.scale is not None
-        like = _array(entry.value)
-        scale = self._spread(entry, self._scale(entry.scale), like)
+        shape = _array(entry.value).shape
+        scale = spread(self._scale(entry.scale), shape, entry.axis, entry.block)
         if entry.zero is None:
             return scale, torch.zeros((), device=scale.device)
         zero = as_torch(_array(entry.zero)).to(scale.device)
-        return scale, self._spread(entry, zero, like)
-
-    def _spread(self, entry: Learnable, parameter: Any, like: Any) -> Any:
-        if parameter.numel() == 1:
-            return parameter.reshape(())
-        axis = entry.axis % like.ndim
-        if entry.block:
-            return parameter.repeat_interleave(entry.block, dim=axis).narrow(axis, 0, like.shape[axis])
-        return parameter.reshape([-1 if place == axis else 1 for place in range(like.ndim)])
+        return scale, spread(zero, shape, entry.axis, entry.block)
 
     def _bounds(self, entry: Learnable) -> tuple[int, int]:
         """The integers in use: what keeps out the most negative one goes on doing so."""

@@ -15,7 +15,7 @@ from qcompiler.ir import Node
 from qcompiler.training.layers import convolved
 from qcompiler.training.operators import Unsupported, operator
 
-__all__ = ["BOUNDS", "levels_of", "quantized", "real_of"]
+__all__ = ["BOUNDS", "levels_of", "quantized", "real_of", "spread"]
 
 BOUNDS = {
     2: (0, 255), 3: (-128, 127), 4: (0, 65535), 5: (-32768, 32767), 6: (-(2**31), 2**31 - 1), 21: (0, 15), 22: (-8, 7),
@@ -44,15 +44,18 @@ def quantized(x: Any, scale: Any, zero: Any, bounds: tuple[int, int]) -> Any:
     return real_of(levels_of(x, scale, zero, bounds), scale, zero)
 
 
-def _spread(node: Node, parameter: Any, x: Any) -> Any:
-    """A scale or zero point in a shape that broadcasts against ``x``: of the tensor, along an axis, or by blocks."""
-    block = int(node.attr("block_size", 0) or 0)
+def spread(parameter: Any, shape: Any, axis: int, block: int = 0) -> Any:
+    """Scales or zero points in a shape that broadcasts against ``shape``: one, along an axis, or by blocks."""
     if parameter.numel() == 1:
         return parameter.reshape(())
-    axis = int(node.attr("axis", 1)) % x.dim()
-    if not block:
-        return parameter.reshape([-1 if place == axis else 1 for place in range(x.dim())])
-    return parameter.repeat_interleave(block, dim=axis).narrow(axis, 0, x.shape[axis])
+    axis %= len(shape)
+    if block:
+        return parameter.repeat_interleave(block, dim=axis).narrow(axis, 0, shape[axis])
+    return parameter.reshape([-1 if place == axis else 1 for place in range(len(shape))])
+
+
+def _spread(node: Node, parameter: Any, x: Any) -> Any:
+    return spread(parameter, x.shape, int(node.attr("axis", 1)), int(node.attr("block_size", 0) or 0))
 
 
 def _kind_of(node: Node) -> int:
