@@ -1,0 +1,90 @@
+"""Sizes of tiles, by kernel, architecture and the shape of the call. A table and a rule, no measurement.
+
+Tiles are what one block of threads computes. Large products take large tiles, so that each element that is loaded is
+used often; few rows take flat ones, so that every processor of the card has something to do. An autotuner may know
+better (:mod:`qcompiler.kernels.tuning`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from qcompiler.kernels.cards import Card
+
+__all__ = ["Tile", "product_tile", "product_tiles", "shared_bytes"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``m`` rows by ``n`` columns, ``k`` at a time, by ``warps`` of 32 threads, ``stages`` loads in flight."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
+
+
+_PRODUCTS = {
+    80: (Tile(128, 128, 128, 8, 4), Tile(64, 128, 128, 4, 4), Tile(64, 64, 128, 4, 4), Tile(16, 64, 128, 4, 4)),
+    86: (Tile(128, 128, 64, 8, 3), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(16, 64, 128, 4, 4)),
+    90: (Tile(128, 256, 128, 8, 3), Tile(128, 128, 128, 8, 4), Tile(64, 128, 128, 4, 4), Tile(64, 64, 128, 4, 4),
+         Tile(16, 64, 128, 4, 4)),
+}
+"""From the largest to the one for few rows. The last but one is the smallest for many."""
+
+_HELD = 32  # results a thread that a heavy epilogue works on without running out of registers
+_HEAVIEST = 64 * 128  # results of the largest tile that it may have
+_SHRINKS = 32  # the least inner size that the instruction for int8 takes
+
+
+def product_tiles(card: Card) -> tuple[Tile, ...]:
+    """Every tile of a product that may be used on ``card``."""
+    return _PRODUCTS[max(key for key in _PRODUCTS if key <= card.capability and (key != 90 or card.shared > 200_000))]
+
+
+def product_tile(
+    rows: int, columns: int, inner: int, count: int, card: Card, *, heavy: bool = False, gathered: bool = False
+) -> Tile:
+    """The largest tile of which there are enough for all processors of ``card``, in ``count`` products at once.
+
+    What a thread holds decides the rest: with a ``heavy`` epilogue (one that computes an exponential) there are more
+    threads, and a product whose left side is ``gathered`` element by element takes the smallest tiles.
+    """
+    fitting = [tile for tile in _shapes(product_tiles(card), rows, columns)]
+    if gathered:
+        fitting = fitting[-1:]
+    elif heavy:
+        fitting = [_spread(tile) for tile in fitting if tile.m * tile.n <= _HEAVIEST]
+    best = fitting[-1]
+    for tile in fitting:
+        if count * -(-rows // tile.m) * -(-columns // tile.n) >= card.processors:
+            best = tile
+            break
+    k = best.k
+    while k > _SHRINKS and k // 2 >= inner:
+        k //= 2
+    return Tile(best.m, best.n, k, best.warps, best.stages)
+
+
+def _spread(tile: Tile) -> Tile:
+    """``tile`` by enough threads for a heavy epilogue."""
+    warps = tile.warps
+    while tile.m * tile.n > 32 * warps * _HELD:
+        warps *= 2
+    return Tile(tile.m, tile.n, tile.k, warps, tile.stages)
+
+
+def _shapes(tiles: tuple[Tile, ...], rows: int, columns: int) -> Iterator[Tile]:
+    """Tiles that are not mostly empty; the last of all for few rows."""
+    if rows > 16:
+        yield from (tile for tile in tiles[:-2] if tile.m < 2 * rows and tile.n < 2 * columns)
+        yield tiles[-2]
+    else:
+        yield tiles[-1]
+
+
+def shared_bytes(tile: Tile) -> int:
+    """Shared memory of a product of int8 in that tile."""
+    return (tile.m + tile.n) * tile.k * tile.stages

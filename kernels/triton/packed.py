@@ -1,0 +1,82 @@
+"""Products of int8 activations with weights of 2 to 4 bits: indices into a codebook, or integers in blocks."""
+
+import triton
+import triton.language as tl
+
+from qcompiler.kernels.triton.epilogue import finish
+
+
+@triton.jit
+def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, offset_ptr, bias_ptr, scalars_ptr,
+                    M, N, K, output_ptr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+                    BITS: tl.constexpr, ROW_SCALE: tl.constexpr, OFFSET: tl.constexpr, BIAS: tl.constexpr,
+                    ACTIVATION: tl.constexpr, OUTPUT_INT8: tl.constexpr):  # fmt: skip
+    """A int8 [M, K] with B uint8 [N, ceil(K / per byte)], indices low bits first into ``codebook`` int8 [2**BITS].
+
+    Indices of 3 bits take 4 each. Scales as in int8_matmul.
+    """
+    FIELD: tl.constexpr = 4 if BITS > 2 else BITS
+    PER: tl.constexpr = 8 // FIELD
+    rows = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    inner = tl.arange(0, BLOCK_K)
+    inside_m, inside_n = rows < M, columns < N
+    width = tl.cdiv(K, PER)
+    total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
+    for start in range(0, K, BLOCK_K):
+        k = start + inner
+        inside_k = k < K
+        left = tl.load(a_ptr + rows[:, None].to(tl.int64) * K + k[None, :],
+                       mask=inside_m[:, None] & inside_k[None, :], other=0)  # fmt: skip
+        held = tl.load(b_ptr + columns[None, :].to(tl.int64) * width + (k // PER)[:, None],
+                       mask=inside_k[:, None] & inside_n[None, :], other=0).to(tl.int32)  # fmt: skip
+        index = (held >> ((k % PER) * FIELD)[:, None]) & ((1 << FIELD) - 1)
+        right = tl.load(codebook_ptr + index)
+        total = tl.dot(left, right, acc=total, out_dtype=tl.int32)
+    if OFFSET:
+        total += tl.load(offset_ptr + columns, mask=inside_n, other=0)[None, :]
+    multiplier = tl.load(multiplier_ptr + columns, mask=inside_n, other=0.0)
+    if ROW_SCALE:
+        each = tl.load(row_scale_ptr + rows, mask=inside_m, other=0.0)
+        real = total.to(tl.float32) * (each[:, None] * multiplier[None, :])
+    else:
+        real = total.to(tl.float32) * multiplier[None, :]
+    bias = multiplier
+    if BIAS:
+        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
+    finish(real, bias, a_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+           inside_m[:, None] & inside_n[None, :], BIAS, 0, False, ACTIVATION, OUTPUT_INT8)  # fmt: skip
+
+
+@triton.jit
+def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, scalars_ptr, M, N, K, output_ptr,
+                 BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BIAS: tl.constexpr,
+                 ACTIVATION: tl.constexpr, OUTPUT_INT8: tl.constexpr):  # fmt: skip
+    """A int8 [M, K] with B uint8 [N, ceil(K / 2)], 4-bit integers around 8, low half first, in blocks of BLOCK_K.
+
+    ``scale`` float32 [N, ceil(K / BLOCK_K)] is each block's, ``row_scale`` float32 [M] is A's. Blocks are added in
+    their order, in float32.
+    """
+    rows = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
+    columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
+    inner = tl.arange(0, BLOCK_K)
+    inside_m, inside_n = rows < M, columns < N
+    width, blocks = tl.cdiv(K, 2), tl.cdiv(K, BLOCK_K)
+    real = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
+    for block in range(0, blocks):
+        k = block * BLOCK_K + inner
+        inside_k = k < K
+        left = tl.load(a_ptr + rows[:, None].to(tl.int64) * K + k[None, :],
+                       mask=inside_m[:, None] & inside_k[None, :], other=0)  # fmt: skip
+        held = tl.load(b_ptr + columns[None, :].to(tl.int64) * width + (k // 2)[:, None],
+                       mask=inside_k[:, None] & inside_n[None, :], other=0).to(tl.int32)  # fmt: skip
+        right = (((held >> ((k % 2) * 4)[:, None]) & 15) - 8).to(tl.int8)
+        scale = tl.load(scale_ptr + columns * blocks + block, mask=inside_n, other=0.0)
+        part = tl.dot(left, right, out_dtype=tl.int32)
+        real = real + part.to(tl.float32) * scale[None, :]
+    real = real * tl.load(row_scale_ptr + rows, mask=inside_m, other=0.0)[:, None]
+    bias = tl.load(scale_ptr + columns * blocks, mask=inside_n, other=0.0)
+    if BIAS:
+        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
+    finish(real, bias, a_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+           inside_m[:, None] & inside_n[None, :], BIAS, 0, False, ACTIVATION, OUTPUT_INT8)  # fmt: skip
