@@ -111,7 +111,7 @@ def activate(x: Array, name: str, low: float = 0.0, high: float = 0.0) -> Array:
     raise ValueError(f"there is no activation '{name}'")
 
 
-def to_int8(x: Array, scale: Array, zero: Array) -> Array:
+def to_int8(x: Array, scale: Any, zero: Any) -> Array:
     """Int8 for float32 ``x`` (ONNX QuantizeLinear): clip(half_even(x / scale) + zero). Not a number: the lowest."""
     offset = np.asarray(zero).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -119,7 +119,7 @@ def to_int8(x: Array, scale: Array, zero: Array) -> Array:
     return np.asarray((_half_even(level) + offset).astype(np.int32).astype(np.int8))
 
 
-def dequantize(q: Array, scale: Array, zero: Array) -> Array:
+def dequantize(q: Array, scale: Any, zero: Any) -> Array:
     """Float32 for integers: (q - zero) * scale."""
     return np.asarray((q.astype(np.float32) - np.asarray(zero).astype(np.float32)) * np.asarray(scale, np.float32))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from qcompiler.kernels.conv import Int8Conv, Int8ConvTranspose
 from qcompiler.kernels.elementwise import Int8Add, Int8Lookup, Int8Mul
 from qcompiler.kernels.matmul import DynamicMatMul, Int8MatMul
+from qcompiler.kernels.movement import Int8Concat, Int8Upsample
 from qcompiler.kernels.packed import BlockMatMul, CodebookMatMul
 from qcompiler.kernels.pool import Int8AveragePool, Int8MaxPool
 from qcompiler.kernels.registry import Kernel
@@ -26,6 +27,8 @@ _ALL: tuple[Kernel, ...] = (
     Int8Add(),
     Int8Mul(),
     Int8Lookup(),
+    Int8Concat(),
+    Int8Upsample(),
     Int8Softmax(),
     Int8LayerNorm(),
     Int8RMSNorm(),

@@ -15,7 +15,6 @@ from typing import Any
 __all__ = ["compile_one"]
 
 
-
 def compile_one(wanted: dict[str, Any], capability: int) -> dict[str, Any]:
     """The record of one cubin. Raises what Triton raises."""
     import triton
@@ -25,7 +24,10 @@ def compile_one(wanted: dict[str, Any], capability: int) -> dict[str, Any]:
     module, _, name = wanted["function"].partition(":")
     function: Any = getattr(importlib.import_module(f"qcompiler.kernels.triton.{module}"), name)
     names = list(inspect.signature(function.fn).parameters)
-    signature = {**dict(zip(names, wanted["types"], strict=False)), **dict.fromkeys(names[len(wanted["types"]) :], "constexpr")}
+    signature = {
+        **dict(zip(names, wanted["types"], strict=False)),
+        **dict.fromkeys(names[len(wanted["types"]) :], "constexpr"),
+    }
     aligned = [place for place, kind in enumerate(wanted["types"]) if kind.startswith("*")] + wanted["divisible"]
     source = ASTSource(
         fn=function,
@@ -33,7 +35,12 @@ def compile_one(wanted: dict[str, Any], capability: int) -> dict[str, Any]:
         constexprs={(names.index(key),): value for key, value in wanted["constants"].items()},
         attrs={(place,): [["tt.divisibility", 16]] for place in aligned},
     )
-    options = {"num_warps": wanted["warps"], "num_stages": wanted["stages"], "enable_fp_fusion": False, "ptx_version": 87}
+    options = {
+        "num_warps": wanted["warps"],
+        "num_stages": wanted["stages"],
+        "enable_fp_fusion": False,
+        "ptx_version": 87,
+    }
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     return {
         "cubin": made.asm["cubin"].hex(), "entry": made.metadata.name, "shared": made.metadata.shared,

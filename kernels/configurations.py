@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from qcompiler.kernels.cards import Card
 
-__all__ = ["Tile", "product_tile", "product_tiles", "shared_bytes"]
+__all__ = ["HEAVY", "LARGEST", "READING", "Tile", "product_tile", "product_tiles"]
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,46 @@ class Tile:
     stages: int
 
 
+LARGEST, READING, HEAVY = 128 * 256, 128 * 128, 64 * 128
+"""Results of a tile at most: of any, of one whose epilogue reads a residual, of one that computes an exponential. With
+more of them threads run out of registers."""
+
 _PRODUCTS = {
     80: (Tile(128, 128, 128, 8, 4), Tile(64, 128, 128, 4, 4), Tile(64, 64, 128, 4, 4), Tile(16, 64, 128, 4, 4)),
     86: (Tile(128, 128, 64, 8, 3), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4), Tile(16, 64, 128, 4, 4)),
-    90: (Tile(128, 256, 128, 8, 3), Tile(128, 128, 128, 8, 4), Tile(64, 128, 128, 4, 4), Tile(64, 64, 128, 4, 4),
-         Tile(16, 64, 128, 4, 4)),
+    90: (
+        Tile(128, 256, 128, 8, 3),
+        Tile(128, 128, 128, 8, 4),
+        Tile(64, 128, 128, 4, 4),
+        Tile(64, 64, 128, 4, 4),
+        Tile(16, 64, 128, 4, 4),
+    ),
+    100: (Tile(128, 128, 128, 8, 4), Tile(64, 128, 128, 4, 4), Tile(64, 64, 128, 4, 4), Tile(16, 64, 128, 4, 4)),
 }
 """From the largest to the one for few rows. The last but one is the smallest for many."""
 
 _HELD = 32  # results a thread that a heavy epilogue works on without running out of registers
-_HEAVIEST = 64 * 128  # results of the largest tile that it may have
 _SHRINKS = 32  # the least inner size that the instruction for int8 takes
 
 
 def product_tiles(card: Card) -> tuple[Tile, ...]:
     """Every tile of a product that may be used on ``card``."""
-    return _PRODUCTS[max(key for key in _PRODUCTS if key <= card.capability and (key != 90 or card.shared > 200_000))]
+    return _PRODUCTS[max(key for key in _PRODUCTS if key <= card.capability and (key < 90 or card.shared > 200_000))]
 
 
 def product_tile(
-    rows: int, columns: int, inner: int, count: int, card: Card, *, heavy: bool = False, gathered: bool = False
+    rows: int, columns: int, inner: int, count: int, card: Card, *, room: int = LARGEST, gathered: bool = False
 ) -> Tile:
     """The largest tile of which there are enough for all processors of ``card``, in ``count`` products at once.
 
-    What a thread holds decides the rest: with a ``heavy`` epilogue (one that computes an exponential) there are more
-    threads, and a product whose left side is ``gathered`` element by element takes the smallest tiles.
+    ``room`` is how many results its epilogue lets a tile have. A product whose left side is ``gathered`` element by
+    element takes the smallest tiles.
     """
     fitting = [tile for tile in _shapes(product_tiles(card), rows, columns)]
     if gathered:
         fitting = fitting[-1:]
-    elif heavy:
-        fitting = [_spread(tile) for tile in fitting if tile.m * tile.n <= _HEAVIEST]
+    else:
+        fitting = [_spread(tile) if room <= HEAVY else tile for tile in fitting if tile.m * tile.n <= room]
     best = fitting[-1]
     for tile in fitting:
         if count * -(-rows // tile.m) * -(-columns // tile.n) >= card.processors:
@@ -83,8 +92,3 @@ def _shapes(tiles: tuple[Tile, ...], rows: int, columns: int) -> Iterator[Tile]:
         yield tiles[-2]
     else:
         yield tiles[-1]
-
-
-def shared_bytes(tile: Tile) -> int:
-    """Shared memory of a product of int8 in that tile."""
-    return (tile.m + tile.n) * tile.k * tile.stages

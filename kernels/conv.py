@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Int8Conv(Kernel):
     about = "convolution of int8 in NHWC with bias, activation, residual and requantization"
     inputs = window_ports("output channels")
     outputs = (Port("y", ("int8", "float32", "float16"), "[batch, OH, OW, output channels]"),)
-    attributes = {  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {
         **EPILOGUE_ATTRIBUTES, "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "group": 1,
     }  # fmt: skip
     transposed = False
@@ -130,7 +130,7 @@ class Int8Conv(Kernel):
             )  # fmt: skip
         flat = each < 32
         inner = kernel_h * kernel_w * each if flat else each
-        tile = product_tile(rows, filters, inner, group, card, heavy=epilogue.heavy, gathered=flat)
+        tile = product_tile(rows, filters, inner, group, card, room=epilogue.room(operands), gathered=flat)
         sizes = (rows, *x.shape[1:3], each, x.shape[3], high, wide, filters, *places)
         return Launch(
             "conv:int8_conv",
@@ -151,7 +151,7 @@ class Int8ConvTranspose(Int8Conv):
 
     name = "Int8ConvTranspose"
     about = "transposed convolution of int8 in NHWC with bias, activation, residual and requantization"
-    attributes = {**Int8Conv.attributes, "output_padding": (0, 0)}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {**Int8Conv.attributes, "output_padding": (0, 0)}
     transposed = True
 
     def size(self, operands: Sequence[Any], attributes: Attributes) -> tuple[int, int]:

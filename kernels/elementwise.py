@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class Int8Add(Kernel):
         Port("y_zero_point", ("int8",), "of the output; left out: 0", True),
     )
     outputs = (Port("y", ("int8",), "of a's shape"),)
-    attributes = {"activation": "none", "low": 0.0, "high": 0.0}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {"activation": "none", "low": 0.0, "high": 0.0}
     product = False
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
@@ -113,7 +113,7 @@ class Int8Lookup(Kernel):
     about = "a function of an int8 tensor by a table of its 256 values"
     inputs = (Port("x", ("int8",), "any shape"), Port("table", ("int8",), "[256], the first for -128"))
     outputs = (Port("y", ("int8",), "of x's shape"),)
-    attributes: dict[str, Any] = {}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         return [("int8", tuple(operands[0].shape))]
@@ -130,7 +130,7 @@ class Int8Lookup(Kernel):
 
 
 def table_of(
-    activation: str, scale: Array, zero: Array, y_scale: Array, y_zero: Array, low: float = 0.0, high: float = 0.0
+    activation: str, scale: Any, zero: Any, y_scale: Any, y_zero: Any, low: float = 0.0, high: float = 0.0
 ) -> Array:
     """Int8 [256] for :class:`Int8Lookup`: ``activation`` of each value of x by its scale, in y's."""
     every = np.arange(-128, 128).astype(np.int8)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.kernels.arithmetic import ACTIVATIONS, activate, dequantize, to_int8
+from qcompiler.kernels.configurations import HEAVY, LARGEST, READING
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Operand, Port
 
 __all__ = ["EPILOGUE_ATTRIBUTES", "Epilogue", "epilogue_ports", "known"]
@@ -52,10 +53,11 @@ class Epilogue:
         """Bias, residual with scale and zero point, output scale and zero point."""
         return list(given[self.first : self.first + 6])
 
-    @property
-    def heavy(self) -> bool:
-        """True when it computes an exponential for each element."""
-        return self.attributes["activation"] in _EXPONENTIAL
+    def room(self, given: Sequence[Any]) -> int:
+        """Results that a tile may have with it; see :mod:`qcompiler.kernels.configurations`."""
+        if self.attributes["activation"] in _EXPONENTIAL:
+            return HEAVY
+        return LARGEST if given[self.first + 1] is None else READING
 
     def dtype(self, given: Sequence[Any]) -> str:
         """Element type of the output."""

@@ -17,7 +17,9 @@ __all__ = ["interpret"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def interpret(launch: Launch, given: Sequence[Array | None], results: Sequence[tuple[str, tuple[int, ...]]]) -> list[Array]:
+def interpret(
+    launch: Launch, given: Sequence[Array | None], results: Sequence[tuple[str, tuple[int, ...]]]
+) -> list[Array]:
     """The results of ``launch`` for the operands ``given``.
 
     Triton decides when its functions are loaded whether it interprets or compiles: the first call settles it for the

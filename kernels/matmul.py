@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Int8MatMul(Kernel):
         *epilogue_ports("N"),
     )
     outputs = (Port("y", ("int8", "float32", "float16"), "[..., M, N]"),)
-    attributes = {**EPILOGUE_ATTRIBUTES, "transB": 1}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {**EPILOGUE_ATTRIBUTES, "transB": 1}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         a, b = operands[0], operands[3]
@@ -101,7 +101,7 @@ class Int8MatMul(Kernel):
             weights = b.array if attributes["transB"] else b.array.T
             offset = (-zero_a * (weights.astype(np.int64) - zero_b).sum(axis=1)).astype(np.int32)
         epilogue = Epilogue(6, attributes)
-        tile = product_tile(rows, columns, inner, count, card, heavy=epilogue.heavy)
+        tile = product_tile(rows, columns, inner, count, card, room=epilogue.room(operands))
         arguments: tuple[Argument, ...] = (
             Given(0),
             Given(3),
@@ -140,7 +140,7 @@ class DynamicMatMul(Kernel):
         *epilogue_ports("N"),
     )
     outputs = (Port("y", ("int8", "float32", "float16"), "[..., M, N]"),)
-    attributes = EPILOGUE_ATTRIBUTES
+    attributes: ClassVar[Mapping[str, Any]] = EPILOGUE_ATTRIBUTES
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         return [(Epilogue(3, attributes).dtype(operands), (*operands[0].shape[:-1], operands[1].shape[0]))]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class CodebookMatMul(Kernel):
         *epilogue_ports("N"),
     )
     outputs = (Port("y", ("int8", "float32", "float16"), "[..., M, N]"),)
-    attributes = {**EPILOGUE_ATTRIBUTES, "bits": 4}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {**EPILOGUE_ATTRIBUTES, "bits": 4}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         return [(Epilogue(6, attributes).dtype(operands), (*operands[0].shape[:-1], operands[3].shape[0]))]
@@ -120,7 +120,7 @@ class BlockMatMul(Kernel):
         *epilogue_ports("N"),
     )
     outputs = (Port("y", ("int8", "float32", "float16"), "[..., M, N]"),)
-    attributes = {**EPILOGUE_ATTRIBUTES, "block": 32}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {**EPILOGUE_ATTRIBUTES, "block": 32}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         return [(Epilogue(4, attributes).dtype(operands), (*operands[0].shape[:-1], operands[2].shape[0]))]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -25,9 +25,9 @@ class Int8MaxPool(Kernel):
 
     name = "Int8MaxPool"
     about = "pooling by maximum of int8 in NHWC"
-    inputs: tuple[Port, ...] = (Port("x", ("int8",), "[batch, H, W, C]"),)
+    inputs: ClassVar[tuple[Port, ...]] = (Port("x", ("int8",), "[batch, H, W, C]"),)
     outputs = (Port("y", ("int8",), "[batch, OH, OW, C]"),)
-    attributes = {  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {
         "kernel_shape": (), "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1), "ceil_mode": 0,
     }  # fmt: skip
     mean = False
@@ -111,7 +111,7 @@ class Int8AveragePool(Int8MaxPool):
         Port("y_scale", ("float32",), "of the output"),
         Port("y_zero_point", ("int8",), "of the output; left out: 0", True),
     )
-    attributes = {**Int8MaxPool.attributes, "count_include_pad": 0}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {**Int8MaxPool.attributes, "count_include_pad": 0}
     mean = True
 
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:

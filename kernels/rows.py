@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class QuantizeRows(Kernel):
     about = "rows of floats to int8, each by its own range"
     inputs = (Port("x", ("float32", "float16"), "[..., K]"),)
     outputs = (Port("y", ("int8",), "[..., K]"), Port("scale", ("float32",), "[...]"))
-    attributes: dict[str, Any] = {}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         shape = tuple(operands[0].shape)
@@ -76,7 +76,7 @@ class Int8Softmax(Kernel):
         Port("y_zero_point", ("int8",), "of the output; left out: 0", True),
     )
     outputs = (Port("y", ("int8",), "[..., K]"),)
-    attributes: dict[str, Any] = {}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {}
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:
         return [("int8", tuple(operands[0].shape))]
@@ -115,7 +115,7 @@ class Int8LayerNorm(Kernel):
         Port("y_zero_point", ("int8",), "of the output; left out: 0", True),
     )
     outputs = (Port("y", ("int8",), "[..., K]"),)
-    attributes = {"epsilon": 1e-5}  # noqa: RUF012
+    attributes: ClassVar[Mapping[str, Any]] = {"epsilon": 1e-5}
     centered = True
 
     def results(self, operands: Sequence[Any], attributes: Attributes) -> list[tuple[str, tuple[int, ...]]]:

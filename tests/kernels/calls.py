@@ -54,7 +54,7 @@ def scale(rng: np.random.Generator, *shape: int) -> Any:
 
 ZEROS = st.sampled_from([None, 0, 1, -1, 57, -128, 127])
 SIZES = st.integers(1, 41)
-FINITE = [name for name in ACTIVATIONS]
+FINITE = list(ACTIVATIONS)
 
 
 def zero(draw: Any) -> Any:
@@ -62,7 +62,9 @@ def zero(draw: Any) -> Any:
     return None if found is None else np.int8(found).reshape(())
 
 
-def epilogue(draw: Any, rng: np.random.Generator, shape: tuple[int, ...], *, residual: bool = True) -> tuple[list[Any], dict[str, Any]]:
+def epilogue(
+    draw: Any, rng: np.random.Generator, shape: tuple[int, ...], *, residual: bool = True
+) -> tuple[list[Any], dict[str, Any]]:
     """Its six inputs and its attributes, for an output of ``shape``."""
     attributes: dict[str, Any] = {"activation": draw(st.sampled_from(FINITE)), "low": -0.25, "high": 4.5}
     bias = (rng.standard_normal(shape[-1]) * 3).astype(np.float32) if draw(st.booleans()) else None
@@ -111,7 +113,9 @@ def matmuls(draw: Any) -> Call:
 def dynamic(draw: Any) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     m, n, k = draw(SIZES), draw(SIZES), draw(st.integers(1, 150))
-    a = (rng.standard_normal((m, k)) * np.exp(rng.uniform(-30, 5, (m, 1)))).astype(draw(st.sampled_from([np.float32, np.float16])))
+    a = (rng.standard_normal((m, k)) * np.exp(rng.uniform(-30, 5, (m, 1)))).astype(
+        draw(st.sampled_from([np.float32, np.float16]))
+    )
     a[draw(st.integers(0, m - 1))] = 0
     more, attributes = epilogue(draw, rng, (m, n))
     return _call("DynamicMatMul", [a, int8(rng, (n, k)), scale(rng, n), *more], attributes, {0, 4})
@@ -137,7 +141,13 @@ def convolutions(draw: Any, name: str = "Int8Conv") -> Call:
     x = int8(rng, (draw(st.integers(1, 2)), *size, each * group))
     w = int8(rng, (filters * group, *kernel, each))
     per_tensor = draw(st.booleans())
-    arrays = [x, scale(rng).reshape(()), zero(draw), w, scale(rng).reshape(()) if per_tensor else scale(rng, filters * group)]
+    arrays = [
+        x,
+        scale(rng).reshape(()),
+        zero(draw),
+        w,
+        scale(rng).reshape(()) if per_tensor else scale(rng, filters * group),
+    ]
     shape = KERNELS[name].results([x, None, None, w, *[None] * 7], KERNELS[name].settled(attributes))[0][1]
     more, chosen = epilogue(draw, rng, shape)
     return _call(name, arrays + more, {**attributes, **chosen}, {0, 6})
@@ -178,7 +188,9 @@ def lookups(draw: Any) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = draw(st.sampled_from([(), (1,), (1500,), (3, 5, 7)]))
     one, two = (np.int8(draw(st.integers(-128, 127))) for _ in range(2))
-    table = table_of(draw(st.sampled_from(FINITE)), scale(rng).reshape(()), one, scale(rng).reshape(()), two, -0.25, 4.5)
+    table = table_of(
+        draw(st.sampled_from(FINITE)), scale(rng).reshape(()), one, scale(rng).reshape(()), two, -0.25, 4.5
+    )
     return _call("Int8Lookup", [int8(rng, shape), table], {}, {0})
 
 
@@ -187,7 +199,9 @@ def rows(draw: Any, name: str) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = (*draw(st.sampled_from([(1,), (5,), (2, 3)])), draw(st.sampled_from([1, 3, 63, 130, 5000])))
     if name == "QuantizeRows":
-        x = (rng.standard_normal(shape) * np.exp(rng.uniform(-30, 5))).astype(draw(st.sampled_from([np.float32, np.float16])))
+        x = (rng.standard_normal(shape) * np.exp(rng.uniform(-30, 5))).astype(
+            draw(st.sampled_from([np.float32, np.float16]))
+        )
         x[..., 0, :] *= draw(st.integers(0, 1))
         return _call(name, [x], {}, {0})
     x, out = int8(rng, shape), [scale(rng).reshape(()), zero(draw)]
@@ -198,6 +212,25 @@ def rows(draw: Any, name: str) -> Call:
     gain, bias = (rng.standard_normal(shape[-1]).astype(np.float32) for _ in range(2))
     plain = [x, scale(rng).reshape(()), zero(draw), gain, bias if draw(st.booleans()) else None, *out]
     return _call(name, plain, {"epsilon": draw(st.sampled_from([1e-5, 1e-12, 0.5]))}, {0})
+
+
+@st.composite
+def concats(draw: Any) -> Call:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    count, axis = draw(st.integers(1, 4)), draw(st.sampled_from([-1, 0, 1]))
+    shape = list(draw(st.tuples(st.integers(1, 4), st.integers(1, 9), SIZES)))
+    arrays: list[Any] = [scale(rng).reshape(()), np.int8(draw(st.integers(-128, 127))).reshape(())]
+    for _ in range(count):
+        shape[axis] = draw(st.integers(1, 30))
+        arrays += [int8(rng, tuple(shape)), scale(rng).reshape(()), zero(draw)]
+    return _call("Int8Concat", arrays, {"axis": axis}, {2, 5, 8, 11})
+
+
+@st.composite
+def upsamples(draw: Any) -> Call:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    shape = draw(st.tuples(st.integers(1, 2), st.integers(1, 9), st.integers(1, 9), SIZES))
+    return _call("Int8Upsample", [int8(rng, shape)], {"factors": draw(st.sampled_from([(1, 1), (2, 2), (3, 1)]))}, {0})
 
 
 @st.composite
@@ -220,7 +253,10 @@ def blocks(draw: Any) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     m, n, k, block = draw(SIZES), draw(SIZES), draw(st.integers(1, 150)), draw(st.sampled_from([32, 64]))
     arrays = [
-        int8(rng, (m, k)), scale(rng, m), pack_fields(rng.integers(0, 16, (n, k)), 4), scale(rng, n, -(-k // block)),
+        int8(rng, (m, k)),
+        scale(rng, m),
+        pack_fields(rng.integers(0, 16, (n, k)), 4),
+        scale(rng, n, -(-k // block)),
     ]
     more, attributes = epilogue(draw, rng, (m, n), residual=False)
     return _call("BlockMatMul", arrays + more, {**attributes, "block": block}, {0, 1})
@@ -237,6 +273,8 @@ CALLS = {
     "Int8AveragePool": pools("Int8AveragePool"),
     "Int8Add": pairs("Int8Add"),
     "Int8Mul": pairs("Int8Mul"),
+    "Int8Concat": concats(),
+    "Int8Upsample": upsamples(),
     "Int8Lookup": lookups(),
     "Int8Softmax": rows("Int8Softmax"),
     "Int8LayerNorm": rows("Int8LayerNorm"),

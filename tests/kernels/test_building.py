@@ -21,7 +21,7 @@ triton = pytest.importorskip("triton", reason="the extra triton is not installed
 PRODUCTS = re.compile(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*(?:s8\.s8|i8)")
 NO_PRODUCT = {
     "depthwise:int8_depthwise", "pool:int8_pool", "elementwise:int8_binary", "elementwise:int8_lookup",
-    "softmax:int8_softmax", "norm:int8_norm", "rows:quantize_rows",
+    "movement:int8_concat", "movement:int8_upsample", "softmax:int8_softmax", "norm:int8_norm", "rows:quantize_rows",
 }  # fmt: skip
 
 
@@ -33,7 +33,14 @@ def ends(shape: tuple[int, ...], kind: str) -> tuple[list[Any], dict[str, Any]]:
     """The epilogue's inputs, and its attributes: the heaviest that there is, or none at all."""
     if kind == "plain":
         return [None] * 6, {"half": 1}
-    more = [one("float32", shape[-1]), one("int8", *shape, fixed=False), one("float32"), one("int8"), one("float32"), one("int8")]
+    more = [
+        one("float32", shape[-1]),
+        one("int8", *shape, fixed=False),
+        one("float32"),
+        one("int8"),
+        one("float32"),
+        one("int8"),
+    ]
     return more, {"activation": kind, "residual": "before"}
 
 
@@ -44,12 +51,25 @@ def products(capability: int, kind: str) -> list[tuple[str, list[Any], dict[str,
     for tile in product_tiles(CARDS[capability]):
         rows = 16 if tile.m == 16 else tile.m * processors
         more, attributes = ends((rows, tile.n), kind)
-        head = [one("int8", rows, 512, fixed=False), one("float32"), one("int8"), one("int8", tile.n, 512), one("float32", tile.n), None]
+        head = [
+            one("int8", rows, 512, fixed=False),
+            one("float32"),
+            one("int8"),
+            one("int8", tile.n, 512),
+            one("float32", tile.n),
+            None,
+        ]
         calls.append(("Int8MatMul", head + more, attributes))
         for channels in (3, 64):
             shape = (1, rows, 1, tile.n)
             more, attributes = ends(shape, kind)
-            head = [one("int8", 1, rows, 1, channels, fixed=False), one("float32"), one("int8"), one("int8", tile.n, 3, 3, channels), one("float32", tile.n)]
+            head = [
+                one("int8", 1, rows, 1, channels, fixed=False),
+                one("float32"),
+                one("int8"),
+                one("int8", tile.n, 3, 3, channels),
+                one("float32", tile.n),
+            ]
             calls.append(("Int8Conv", head + more, {**attributes, "pads": (1, 1, 1, 1)}))
     return calls
 
@@ -75,6 +95,8 @@ def others(kind: str) -> list[tuple[str, list[Any], dict[str, Any]]]:
         ("Int8AveragePool", [image, scale, zero, scale, zero], {}),
         ("Int8Add", [image, scale, zero, image, scale, zero, scale, zero], activation),
         ("Int8Mul", [image, scale, zero, one("int8", 1, 1, 1, 64, fixed=False), scale, zero, scale, zero], activation),
+        ("Int8Concat", [scale, zero, image, scale, zero, image, scale, zero], {}),
+        ("Int8Upsample", [image], {"factors": (2, 2)}),
         ("Int8Lookup", [image, one("int8", 256)], {}),
         ("Int8Softmax", [rows, scale, scale, zero], {}),
         ("Int8LayerNorm", [rows, scale, zero, vector, vector, scale, zero], {}),
@@ -116,7 +138,11 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.mark.parametrize("capability", [80, 89, 90])
 def test_what_is_shipped_compiles_well(capability: int, tmp_path: Path) -> None:
     found = shipped(capability)
-    tiles = {(dict(item.constants)["BLOCK_M"], dict(item.constants)["BLOCK_N"]) for item, _ in found if item.function == "matmul:int8_matmul"}
+    tiles = {
+        (dict(item.constants)["BLOCK_M"], dict(item.constants)["BLOCK_N"])
+        for item, _ in found
+        if item.function == "matmul:int8_matmul"
+    }
     assert tiles >= {(tile.m, tile.n) for tile in product_tiles(CARDS[capability])}
     assert {item.function for item, _ in found} >= NO_PRODUCT | {"matmul:int8_matmul", "conv:int8_conv"}
     for item, built in found:
@@ -141,5 +167,12 @@ def test_old_architectures_have_no_card() -> None:
     from qcompiler.kernels import card_for
 
     assert card_for(75) is None
-    assert {card_for(item).capability for item in (80, 86, 87, 89, 90, 100, 103, 120, 121)} == {80, 86, 89, 90, 100, 120}
+    assert {card_for(item).capability for item in (80, 86, 87, 89, 90, 100, 103, 120, 121)} == {
+        80,
+        86,
+        89,
+        90,
+        100,
+        120,
+    }
     assert set(ARCHITECTURES) <= set(CARDS)
