@@ -34,7 +34,7 @@ LONGEST_SUM = 1 << 16
 """Products of two 8-bit integers of which a sum surely fits int32; beyond, cards saturate where processors wrap."""
 
 _EXACT_K = 512  # products of at most 255 * 128 whose float32 sum is below 2**24
-_f = np.float32
+_f: Any = np.float32
 
 
 def exp(x: Array) -> Array:
@@ -73,7 +73,7 @@ def erf(x: Array) -> Array:
     p = p * t + _f(-0.284496736)
     p = p * t + _f(0.254829592)
     y = _f(1.0) - (p * t) * exp(-(z * z))
-    return np.where(x < 0, -y, y)
+    return np.asarray(np.where(x < 0, -y, y))
 
 
 def activate(x: Array, name: str, low: float = 0.0, high: float = 0.0) -> Array:
@@ -127,7 +127,7 @@ def dequantize(q: Array, scale: Any, zero: Any) -> Array:
 def row_scales(x: Array) -> Array:
     """Float32 [..., 1]: what makes 127 of the largest of each row of ``x``; 1 for a row of zeros."""
     scale = np.fmax.reduce(np.abs(x), axis=-1, keepdims=True, initial=_f(0.0)) / _f(127.0)
-    return np.where(scale > np.finfo(np.float32).tiny, scale, _f(1.0))
+    return np.asarray(np.where(scale > np.finfo(np.float32).tiny, scale, _f(1.0)))
 
 
 def int_matmul(a: Array, b: Array) -> Array:

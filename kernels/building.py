@@ -59,13 +59,15 @@ class Specialization:
 
 @dataclass(frozen=True)
 class Built:
-    """A cubin for one architecture: the name of its entry, the bytes of shared memory, and how many warps."""
+    """A cubin for one architecture: the name of its entry, the bytes of shared memory, how many warps, and how many
+    pointers Triton appended to the arguments, which are null. ``ptx`` is there for what was built just now."""
 
     cubin: bytes
     entry: str
     shared: int
     warps: int
-    ptx: str
+    hidden: int
+    ptx: str = ""
 
 
 def specialization(
@@ -152,7 +154,10 @@ def _read(path: Path) -> Built | str | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         if "problem" in record:
             return str(record["problem"])
-        return Built(bytes.fromhex(record["cubin"]), record["entry"], record["shared"], record["warps"], record["ptx"])
+        return Built(
+            bytes.fromhex(record["cubin"]), record["entry"], record["shared"], record["warps"], record["hidden"],
+            record["ptx"],
+        )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -161,7 +166,7 @@ def _write(path: Path, built: Built) -> None:
     """Keep ``built``, whole or not at all; a cache that cannot be written is done without."""
     record = {
         "cubin": built.cubin.hex(), "entry": built.entry, "shared": built.shared, "warps": built.warps,
-        "ptx": built.ptx,
+        "hidden": built.hidden, "ptx": built.ptx,
     }  # fmt: skip
     whole = path.with_name(f"{path.name}.{os.getpid()}")
     try:

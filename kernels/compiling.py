@@ -42,10 +42,16 @@ def compile_one(wanted: dict[str, Any], capability: int) -> dict[str, Any]:
         "ptx_version": 87,
     }
     made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    ptx = made.asm["ptx"]
+    entry = ptx[ptx.index(".entry") : ptx.index(")", ptx.index(".entry"))]
     return {
-        "cubin": made.asm["cubin"].hex(), "entry": made.metadata.name, "shared": made.metadata.shared,
-        "warps": made.metadata.num_warps, "ptx": made.asm["ptx"],
-    }  # fmt: skip
+        "cubin": made.asm["cubin"].hex(),
+        "entry": made.metadata.name,
+        "shared": made.metadata.shared,
+        "warps": made.metadata.num_warps,
+        "hidden": entry.count(".param") - len(wanted["types"]),
+        "ptx": ptx,
+    }
 
 
 def main(order: Path, answer: Path) -> None:

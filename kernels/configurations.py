@@ -61,7 +61,7 @@ def product_tile(
     ``room`` is how many results its epilogue lets a tile have. A product whose left side is ``gathered`` element by
     element takes the smallest tiles.
     """
-    fitting = [tile for tile in _shapes(product_tiles(card), rows, columns)]
+    fitting = list(_shapes(product_tiles(card), rows, columns))
     if gathered:
         fitting = fitting[-1:]
     else:

@@ -191,7 +191,7 @@ def _accumulate(x: Array, w: Array, taps: Sequence[tuple[Array, Array, Array, Ar
             parts.append(_product(data, kernel.reshape(filters, -1).T))
             continue
         sums = [_product(seen(tap)[..., channels], kernel[:, index].T) for index, tap in enumerate(taps)]
-        parts.append(np.sum(sums, axis=0, dtype=np.int32))
+        parts.append(np.asarray(np.sum(sums, axis=0, dtype=np.int32)))
     return np.concatenate(parts, axis=-1) if group > 1 else parts[0]
 
 

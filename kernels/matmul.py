@@ -115,7 +115,8 @@ class Int8MatMul(Kernel):
         )
         constants = {
             "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP_M": 8,
-            "EVEN_K": int(inner % tile.k == 0), "TRANSPOSED": int(bool(attributes["transB"])), "ROW_SCALE": int(by_rows),
+            "EVEN_K": int(inner % tile.k == 0), "TRANSPOSED": int(bool(attributes["transB"])),
+            "ROW_SCALE": int(by_rows),
             "SUM_A": int(zero_b != 0), "SUM_B": int(zero_a != 0 and not fixed), "OFFSET": int(zero_a != 0 and fixed),
             **epilogue.constants(operands),
         }  # fmt: skip

@@ -12,7 +12,7 @@ from qcompiler.kernels.arithmetic import dequantize, to_int8
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.epilogue import known
 from qcompiler.kernels.matmul import scalar
-from qcompiler.kernels.registry import Attributes, Given, Held, Kernel, Launch, Made, Port, Size
+from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["MOST_PARTS", "Int8Concat", "Int8Upsample"]
 
@@ -75,7 +75,7 @@ class Int8Concat(Kernel):
         missing = MOST_PARTS - len(parts)
         places = [at for at in range(2, 2 + 3 * MOST_PARTS, 3) if operands[at] is not None]
         size = math.prod(parts[0][0].shape[:axis]) * sum(widths)
-        arguments = (
+        arguments: tuple[Argument, ...] = (
             *map(Given, [*places, *[places[0]] * missing]), Held(scalars), Size(size),
             *map(Size, [*widths, *[0] * missing]), Made(0),
         )  # fmt: skip
@@ -104,5 +104,5 @@ class Int8Upsample(Kernel):
     def launch(self, operands: Sequence[Any], attributes: Attributes, card: Card) -> Launch:
         size = math.prod(self.results(operands, attributes)[0][1])
         sizes = (size, *operands[0].shape[1:], *attributes["factors"])
-        arguments = (Given(0), *map(Size, sizes), Made(0))
+        arguments: tuple[Argument, ...] = (Given(0), *map(Size, sizes), Made(0))
         return Launch("movement:int8_upsample", arguments, {"BLOCK": _BLOCK}, (-(-size // _BLOCK), 1, 1), 4, 1)

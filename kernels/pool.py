@@ -11,7 +11,7 @@ from qcompiler.kernels.arithmetic import to_int8
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.epilogue import known
 from qcompiler.kernels.matmul import scalar
-from qcompiler.kernels.registry import Attributes, Given, Held, Kernel, Launch, Made, Port, Size
+from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["Int8AveragePool", "Int8MaxPool"]
 
@@ -95,7 +95,7 @@ class Int8MaxPool(Kernel):
             "BLOCK_M": block_m, "BLOCK_N": block_n, "MEAN": int(self.mean),
             "COUNT_PAD": int(attributes.get("count_include_pad", 0)),
         }  # fmt: skip
-        arguments = (Given(0), Held(self.scalars(operands)), *map(Size, sizes), Made(0))
+        arguments: tuple[Argument, ...] = (Given(0), Held(self.scalars(operands)), *map(Size, sizes), Made(0))
         return Launch("pool:int8_pool", arguments, constants, (-(-rows // block_m), -(-x.shape[3] // block_n), 1), 4, 1)
 
 

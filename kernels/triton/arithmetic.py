@@ -17,6 +17,7 @@ def half_even(x):
 
 @triton.jit
 def exp(x):
+    """e**x, which saturates at -87 and 88."""
     x = tl.minimum(tl.maximum(x, -87.0), 88.0)
     n = half_even(x * 1.44269504)
     r = x - n * 0.693359375
@@ -34,17 +35,20 @@ def exp(x):
 
 @triton.jit
 def sigmoid(x):
+    """1 / (1 + exp(-x))."""
     return tl.div_rn(1.0 + x * 0.0, 1.0 + exp(-x))
 
 
 @triton.jit
 def tanh(x):
+    """1 - 2 / (exp(2x) + 1)."""
     e = exp(x * 2.0)
     return 1.0 - tl.div_rn(2.0 + x * 0.0, e + 1.0)
 
 
 @triton.jit
 def erf(x):
+    """Error function."""
     z = tl.abs(x)
     t = tl.div_rn(1.0 + z * 0.0, z * 0.3275911 + 1.0)
     p = t * 1.061405429 + -1.453152027

@@ -60,7 +60,7 @@ def int8_conv(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr, res
             total = tl.dot(data, weight, acc=total, out_dtype=tl.int32)
     else:
         blocks = tl.cdiv(C, BLOCK_K)
-        for step in range(0, KH * KW * blocks):
+        for step in range(KH * KW * blocks):
             tap = step // blocks
             k = (step % blocks) * BLOCK_K + inner
             h, inside_h = source(oh, tap // KW, stride_h, top, dilation_h, H, TRANSPOSED)

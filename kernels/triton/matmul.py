@@ -22,7 +22,8 @@ def tile_of(M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.cons
 def int8_matmul(a_ptr, b_ptr, row_scale_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr, residual_ptr, scalars_ptr,
                 M, N, K, batch_a, batch_b, output_ptr,
                 BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
-                EVEN_K: tl.constexpr, TRANSPOSED: tl.constexpr, ROW_SCALE: tl.constexpr, SUM_A: tl.constexpr, SUM_B: tl.constexpr, OFFSET: tl.constexpr,
+                EVEN_K: tl.constexpr, TRANSPOSED: tl.constexpr, ROW_SCALE: tl.constexpr, SUM_A: tl.constexpr,
+                SUM_B: tl.constexpr, OFFSET: tl.constexpr,
                 BIAS: tl.constexpr, RESIDUAL: tl.constexpr, RESIDUAL_INT8: tl.constexpr, ACTIVATION: tl.constexpr,
                 OUTPUT_INT8: tl.constexpr):  # fmt: skip
     """A int8 [batch, M, K] times B int8 [N, K] (TRANSPOSED) or [K, N], of which ``batch_b`` is 0 for weights.

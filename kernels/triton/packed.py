@@ -63,7 +63,7 @@ def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, scalars_ptr, 
     inside_m, inside_n = rows < M, columns < N
     width, blocks = tl.cdiv(K, 2), tl.cdiv(K, BLOCK_K)
     real = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.float32)
-    for block in range(0, blocks):
+    for block in range(blocks):
         k = block * BLOCK_K + inner
         inside_k = k < K
         left = tl.load(a_ptr + rows[:, None].to(tl.int64) * K + k[None, :],

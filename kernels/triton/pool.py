@@ -9,7 +9,8 @@ from qcompiler.kernels.triton.conv import source
 
 @triton.jit
 def int8_pool(x_ptr, scalars_ptr, M, H, W, C, OH, OW, KH, KW, stride_h, stride_w, top, left, dilation_h, dilation_w,
-              output_ptr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MEAN: tl.constexpr, COUNT_PAD: tl.constexpr):  # fmt: skip
+              output_ptr,
+              BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, MEAN: tl.constexpr, COUNT_PAD: tl.constexpr):  # fmt: skip
     """X int8 [batch, H, W, C] to [M = batch * OH * OW, C]. ``scalars``: scale and zero of X, then of the output.
 
     A mean is taken of the integers, exactly, and requantized. COUNT_PAD counts every place of the window.
@@ -24,7 +25,7 @@ def int8_pool(x_ptr, scalars_ptr, M, H, W, C, OH, OW, KH, KW, stride_h, stride_w
     best = tl.full((BLOCK_M, BLOCK_N), -128, dtype=tl.int32)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
     count = tl.zeros((BLOCK_M,), dtype=tl.int32)
-    for tap in range(0, KH * KW):
+    for tap in range(KH * KW):
         h, inside_h = source(oh, tap // KW, stride_h, top, dilation_h, H, False)
         v, inside_w = source(ow, tap % KW, stride_w, left, dilation_w, W, False)
         here = inside_m & inside_h & inside_w

@@ -8,7 +8,7 @@ from qcompiler.kernels.triton.arithmetic import to_int8
 
 @triton.jit
 def quantize_rows(x_ptr, M, K, output_ptr, scale_ptr, BLOCK: tl.constexpr):
-    """X float [M, K] to int8 [M, K] and float32 [M]: symmetric, the largest of a row becomes 127 (a row of zeros: 1)."""
+    """X float [M, K] to int8 [M, K] and scales float32 [M]: the largest of a row becomes 127; a row of zeros has 1."""
     row = tl.program_id(0).to(tl.int64)
     inner = tl.arange(0, BLOCK)
     largest = tl.zeros((BLOCK,), dtype=tl.float32)

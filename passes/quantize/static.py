@@ -131,7 +131,7 @@ class QuantizeStatic(Pass):
             made = {value: self._quantization(method, seen, spec) for value, seen in statistics.items()}
             _set(made)
             try:
-                session = open_session(target.lower(model, plan), threads=context.threads)
+                session = target.open(target.lower(model, plan), context.threads)
                 error = relative_error(session, expected)
             except QCompilerError:  # a group that does not run: the choice finds out which
                 error = float("inf")

@@ -32,6 +32,7 @@ __all__ = ["compile"]
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
 @click.option("--for-cpu", metavar="KIND", help="avx2, avx512, vnni, amx or arm64 [default: this processor].")
+@click.option("--arch", multiple=True, metavar="SM", help="sm_80, ... or none: cards to compile kernels for.")
 @click.option("--feedback", multiple=True, metavar="INPUT=OUTPUT", help="A state that each sample gets from the last.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
@@ -57,6 +58,7 @@ def compile(
     min_speedup: float | None,
     budget: float | None,
     for_cpu: str | None,
+    arch: tuple[str, ...],
     feedback: tuple[str, ...],
     strict: bool,
     settings: tuple[str, ...],
@@ -91,6 +93,7 @@ def compile(
             min_speedup=min_speedup,
             budget=budget,
             for_cpu=for_cpu,
+            arch=arch,
             feedback=states or None,
             unfinished=unfinished,
             strict=strict,

@@ -92,6 +92,9 @@ def _tell_model(found: dict[str, Any]) -> None:
             for item in found["clustered"]
         ]  # fmt: skip
         table(clustered, ("clustered weights", "read by", "how many", "levels", "bits", "entropy", "dB of the weights"))
+    if found["placement"]:
+        rows = [(item["runs_on"], str(item["count"]), item["why"], some(item["nodes"])) for item in found["placement"]]
+        table(rows, ("what runs it", "nodes", "why", "for example"))
     for item in found["trained"]:
         result(f"{item['pass']}: {item['reason']}, epoch {item['kept']} kept, held-out loss "
                f"{item['loss_before']:.4g} -> {item['loss_after']:.4g}")  # fmt: skip
@@ -114,6 +117,8 @@ def _tell_node(found: dict[str, Any]) -> None:
     for item in found["clustered"]:
         coded = f"{item['entropy']:.2f} bits each when coded"
         result(f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {coded}")
+    if found["placement"]:
+        result(f"  runs on {found['placement']['runs_on']}: {found['placement']['why']}")
     layer = found["layer"]
     if layer:
         times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))

@@ -11,6 +11,8 @@ from qcompiler.cli.console import progress_line, result
 
 __all__ = ["run"]
 
+WAYS = ("auto", "cuda", "cpu", "interpreter", "onnxruntime")
+
 
 @click.command(epilog="\b\nExample:\n  qcompiler run build --data test.npz -o outputs.npz")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -18,21 +20,33 @@ __all__ = ["run"]
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.npz")
 @click.option("--samples", type=click.IntRange(min=1))
 @click.option("--batch-size", type=click.IntRange(min=1))
+@click.option("--on", type=click.Choice(WAYS), default="auto", show_default=True, help="What runs kernels.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("-q", "--quiet", is_flag=True)
 def run(
-    folder: Path, data: str, output: Path, samples: int | None, batch_size: int | None, threads: int, quiet: bool
+    folder: Path,
+    data: str,
+    output: Path,
+    samples: int | None,
+    batch_size: int | None,
+    on: str,
+    threads: int,
+    quiet: bool,
 ) -> None:
-    """Run the model in FOLDER over data; OUT.npz holds each output, samples along axis 0."""
+    """Run the model in FOLDER over data; OUT.npz holds each output, samples along axis 0.
+
+    A model with kernels runs on the card where there is one, else on the processor by the kernels' references
+    (`--on cpu`), by Triton's interpreter (`interpreter`, slow), or as function bodies by a stock onnxruntime
+    (`onnxruntime`).
+    """
     from qcompiler.cli.models import model_file
     from qcompiler.data import open_dataset
     from qcompiler.errors import OutputError
     from qcompiler.onnx_io import read_proto
-    from qcompiler.runtime import Session
 
     path = model_file(folder)
     read_proto(path)
-    session = Session(path, threads=threads)
+    session = _opened(folder, path, on, threads)
     dataset = open_dataset(data, session.inputs, limit=samples, batch_size=batch_size)
     found: dict[str, list[Any]] = {name: [] for name in session.outputs}
     with progress_line(quiet) as progress:
@@ -50,6 +64,23 @@ def run(
     finally:
         partial.unlink(missing_ok=True)
     result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
+
+
+def _opened(folder: Path, path: Path, on: str, threads: int) -> Any:
+    """The model at ``path``, ready to run by ``on``."""
+    from qcompiler.cli.console import warn
+    from qcompiler.kernels import DOMAIN
+    from qcompiler.lower import open_program
+    from qcompiler.onnx_io import load
+    from qcompiler.runtime import Session
+
+    model = None if on == "onnxruntime" else load(path)
+    if model is None or not any(node.domain == DOMAIN for node in model.graph):
+        return Session(path, threads=threads)
+    device = {"auto": "auto", "cuda": "cuda"}.get(on, "cpu")
+    kernels = "interpreter" if on == "interpreter" else "reference"
+    inside = folder / "kernels" if folder.is_dir() else None
+    return open_program(model, threads=threads, device=device, kernels=kernels, folder=inside, tell=warn)
 
 
 def _together(name: str, items: list[Any]) -> Any:

@@ -15,14 +15,14 @@ from typing import Any
 import onnxruntime
 
 from qcompiler.calibrate import RangeStatistics
-from qcompiler.compiler.job import SLOWER
-from qcompiler.data import Dataset
+from qcompiler.compiler.job import SLOWER, Job
 from qcompiler.ir import ExternalTensor, Model, Value
-from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group
-from qcompiler.onnx_io import open_session, weight_bytes
+from qcompiler.kernels import DOMAIN
+from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group, kernel_products
+from qcompiler.onnx_io import weight_bytes
 from qcompiler.ops import macs
-from qcompiler.runtime import Session, Timing, interleaved, processor
-from qcompiler.search import Choice, Metric, Quality, profile_groups
+from qcompiler.runtime import Timing, gpu_name, interleaved, processor
+from qcompiler.search import Choice, Quality, estimated, group_times
 
 __all__ = [
     "Measured",
@@ -40,12 +40,18 @@ _TICK = 5e-3  # milliseconds by which two timings of one small model differ from
 
 @dataclass
 class Measured:
-    """A model, and what it gives against the source: quality on samples, metric and time."""
+    """A model, and what it gives against the source: quality on samples, metric and time.
+
+    Where the target is not here to be timed, both times are None and ``estimates`` are seconds of the source and of
+    this model.
+    """
 
     model: Model
     quality: Quality
-    source_time: Timing
-    time: Timing
+    source_time: Timing | None
+    time: Timing | None
+    estimates: tuple[float, ...] | None
+    card: str
     threads: int
     batch: int
     metric: str | None = None
@@ -54,12 +60,17 @@ class Measured:
 
     @property
     def speedup(self) -> float:
-        """Least time of the source over the least of this model."""
+        """Least time of the source over the least of this model, measured or estimated."""
+        if self.source_time is None or self.time is None:
+            assert self.estimates is not None
+            return self.estimates[0] / max(self.estimates[1], _TICK * 1e-3)
         return self.source_time.least / self.time.least
 
     @property
     def is_slower(self) -> bool:
         """True when this model is slower by more than the clock's share: three percent and five microseconds."""
+        if self.source_time is None or self.time is None:
+            return self.speedup < SLOWER
         return self.speedup < SLOWER and self.time.least - self.source_time.least > _TICK
 
     @property
@@ -81,22 +92,32 @@ class Measured:
 
     def latency_record(self) -> dict[str, Any]:
         """The report's ``latency``, milliseconds."""
-        return {
+        record = {"threads": self.threads, "batch": self.batch}
+        if self.source_time is None or self.time is None:
+            assert self.estimates is not None
+            source, own = (1e6 * seconds for seconds in self.estimates)
+            nothing = dict.fromkeys(("source_ms", "compiled_ms", "speedup", "runs"))
+            return (
+                record
+                | nothing
+                | {"estimate": {"card": self.card, "source_us": source, "compiled_us": own, "speedup": self.speedup}}
+            )
+        return record | {
             "source_ms": self.source_time.least,
             "compiled_ms": self.time.least,
             "speedup": self.speedup,
-            "threads": self.threads,
             "runs": self.time.runs,
-            "batch": self.batch,
         }
 
 
-def measure(source: Session, model: Model, samples: Dataset, metric: Metric | None, threads: int) -> Measured:
-    """Run ``model`` and ``source`` over ``samples`` and time them in turn on the first one.
+def measure(job: Job, model: Model) -> Measured:
+    """Run ``model`` and the source over the scoring samples, as the target runs them, and time them in turn on the
+    first one.
 
     Raises LoweringError when ``model`` does not run, UsageError when the metric cannot be computed.
     """
-    session = open_session(model, threads=threads)
+    source, samples, metric = job.session, job.scoring, job.metric
+    session = job.target.open(model, job.threads)
     quality = Quality()
     ours: list[Mapping[str, Any]] = []
     theirs: list[Mapping[str, Any]] = []
@@ -107,9 +128,11 @@ def measure(source: Session, model: Model, samples: Dataset, metric: Metric | No
             theirs.append(expected)
             ours.append(found)
     first = next(iter(samples))
-    before, after = interleaved([source, session], first)
+    before, after, estimates = None, None, estimated(job.target, job.origin, model)
+    if estimates is None:
+        before, after = interleaved([source, session], first)
     batch = next((array.shape[0] for array in first.values() if getattr(array, "ndim", 0)), 1)
-    measured = Measured(model, quality, before, after, threads, int(batch))
+    measured = Measured(model, quality, before, after, estimates, job.target.estimated_for, job.threads, int(batch))
     if metric is not None:
         measured.metric = metric.name
         measured.source_metric = metric.score(theirs, samples.labels)
@@ -117,10 +140,13 @@ def measure(source: Session, model: Model, samples: Dataset, metric: Metric | No
     return measured
 
 
-def speed_beside(model: Model, other: Model, sample: Mapping[str, Any], threads: int) -> float:
-    """Time of ``model`` over that of ``other``, in turn on one sample."""
-    sessions = [open_session(each, threads=threads) for each in (model, other)]
-    one, two = interleaved(sessions, sample, seconds=3.0)
+def speed_beside(job: Job, model: Model, other: Model) -> float:
+    """Time of ``model`` over that of ``other``, in turn on one sample, or by estimate where nothing can be timed."""
+    estimates = estimated(job.target, model, other)
+    if estimates is not None:
+        return estimates[0] / estimates[1]
+    sessions = [job.target.open(each, job.threads) for each in (model, other)]
+    one, two = interleaved(sessions, next(iter(job.scoring)), seconds=3.0)
     return one.least / two.least
 
 
@@ -128,9 +154,11 @@ def statistics_of(model: Model) -> dict[str, Any]:
     """Counts of the whole model, nested graphs included; constants that several values share count once."""
     kinds: Counter[str] = Counter()
     products = 0
-    for node in model.nodes():
+    bodies = {key for key in model.functions if key[0] == DOMAIN}  # another form of the nodes that call them
+    graphs = [model.graph, *(function.graph for key, function in model.functions.items() if key not in bodies)]
+    for node in (node for graph in graphs for node in graph.all_nodes()):
         kinds[f"{node.domain}:{node.op_type}" if node.domain else node.op_type] += 1
-        products += macs(node)
+        products += macs(node) or kernel_products(node)
     constants = {id(value.const): value.const for graph in model.graphs() for value in graph.constants}
     floats = [item for item in constants.values() if item is not None]
     files = {item.path for item in floats if isinstance(item, ExternalTensor)}
@@ -151,13 +179,14 @@ def layer_records(
     refused: Mapping[Any, str],
     statistics: Mapping[Value, RangeStatistics],
     sample: Mapping[str, Any],
-    threads: int,
+    job: Job,
 ) -> dict[str, Any]:
     """The report's ``layers``, ``ranges`` and ``fused``: what each group became, why, and what it costs."""
     best, groups = choice.best, list(forms)
     chosen = dict(best.plan) if best is not None else {}
-    before, _ = profile_groups(model, groups, sample, threads=threads)
-    after, _ = profile_groups(best.model if best is not None else model, groups, sample, threads=threads)
+    target, threads = job.target, job.threads
+    before = group_times(target, model, groups, sample, threads=threads)
+    after = group_times(target, best.model if best is not None else model, groups, sample, threads=threads)
     fallback = choice.reason if best is None else "does not pay: with it the model is slower than without"
     layers = []
     for group, offered in forms.items():
@@ -239,7 +268,7 @@ def environment(target: str, threads: int) -> dict[str, Any]:
         "environment": {
             "cpu": processor(),
             "cores": os.cpu_count(),
-            "gpu": None,
+            "gpu": gpu_name(),
             "onnxruntime": onnxruntime.__version__,
             "python": platform.python_version(),
             "threads": threads,

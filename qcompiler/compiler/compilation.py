@@ -24,7 +24,9 @@ from qcompiler.data import Dataset, InputSpec, open_dataset, split
 from qcompiler.dtypes import DType
 from qcompiler.errors import DataError, GateError, LoweringError, PassError, QCompilerError, UsageError
 from qcompiler.ir import Model, Tensor, TensorType, clone_model
-from qcompiler.lower import SATURATES, OrtCpu, Target, products_saturate
+from qcompiler.kernels import CARDS
+from qcompiler.kernels.storing import KernelSet, write_kernels
+from qcompiler.lower import SATURATES, OrtCpu, OrtCuda, Target, products_saturate
 from qcompiler.onnx_io import (
     check_replaceable,
     infer_types,
@@ -37,7 +39,7 @@ from qcompiler.onnx_io import (
 )
 from qcompiler.pipeline import Pass, PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import render_html, to_json
-from qcompiler.runtime import Session
+from qcompiler.runtime import Runner, Session
 from qcompiler.search import Choice, Journal, Limits, choose, find_metric
 from qcompiler.storage import need_libraries, pack
 
@@ -58,7 +60,7 @@ class Result:
     """A compiled model, the report about it, and the recipe that makes it again.
 
     ``records`` hold every rewrite and near miss; ``report`` is what ``report.json`` holds. ``packed`` has
-    :meth:`save` leave a container beside the model.
+    :meth:`save` leave a container beside the model. ``kernels`` are what was compiled ahead of time for it.
     """
 
     model: Model
@@ -67,12 +69,14 @@ class Result:
     records: list[PassRecord]
     threads: int = 1
     packed: bool = False
-    _session: Session | None = field(default=None, repr=False)
+    target: Target = field(default_factory=OrtCpu, repr=False)
+    kernels: KernelSet | None = field(default=None, repr=False)
+    _session: Runner | None = field(default=None, repr=False)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
         """Outputs by name for inputs by name. Raises LoweringError when onnxruntime refuses the feeds."""
         if self._session is None:
-            self._session = open_session(self.model, threads=self.threads)
+            self._session = self.target.open(self.model, self.threads)
         return self._session.run({name: np.asarray(array) for name, array in feeds.items()})
 
     def save(self, folder: str | Path, *, force: bool = False, external_data: bool | None = None) -> Path:
@@ -95,6 +99,8 @@ class Result:
                 found = pack(made / "model.onnx", made / "model.qcz")
                 self.report["size"] |= {"packed_bytes": found.packed_bytes}
                 self.report["size"]["packed_ratio"] = self.report["size"]["source_bytes"] / found.packed_bytes
+            if self.kernels is not None:
+                write_kernels(made / "kernels", self.kernels)
             (made / "recipe.toml").write_text(self.recipe, encoding="utf-8")
             (made / "report.json").write_text(to_json(self.report), encoding="utf-8")
             (made / "trace.json").write_text(json.dumps(trace_of(self.records), indent=1) + "\n", encoding="utf-8")
@@ -123,6 +129,7 @@ def compile(
     explain: bool = True,
     budget: float | None = None,
     for_cpu: str | None = None,
+    arch: Sequence[str] = (),
     feedback: Mapping[str, str] | None = None,
     executor: Executor | None = None,
     unfinished: str | Path | None = None,
@@ -138,6 +145,7 @@ def compile(
     smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
     seconds the choice of what to quantize may look for something better; None for as long as it takes. ``for_cpu`` is
     the processor that the result is for, by its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one.
+    ``arch`` are the cards that kernels are compiled for ahead of time, as sm_80, sm_86, ..., or "none".
     ``feedback`` maps inputs that carry a state to the outputs that the next sample gets there; the data is then one
     sequence without them. ``executor`` counts for the calibration, with the same result. ``unfinished`` is a folder
     for what was measured so far and the best model so far: given again after a kill, the search goes on from there;
@@ -149,7 +157,7 @@ def compile(
     GateError.
     """
     started = time.perf_counter()
-    chosen_target = _for_cpu(find_target(target), for_cpu)
+    chosen_target = _for_arch(_for_cpu(find_target(target), for_cpu), arch)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
@@ -271,6 +279,19 @@ def _for_cpu(target: Target, name: str | None) -> Target:
     return replace(target, saturates=SATURATES[name])
 
 
+def _for_arch(target: Target, names: Sequence[str]) -> Target:
+    """``target`` for the cards called ``names``. Raises UsageError for a name or target without such a choice."""
+    if not names:
+        return target
+    if not isinstance(target, OrtCuda):
+        raise UsageError(f"target '{target.name}' is not for cards of several kinds", hint="leave out --arch")
+    known = {f"sm_{capability}": capability for capability in CARDS}
+    unknown = [name for name in names if name not in known and name != "none"]
+    if unknown:
+        raise UsageError(f"there is no architecture '{unknown[0]}'", hint=f"there are: {', '.join(known)}, none")
+    return replace(target, architectures=tuple(sorted(known[name] for name in set(names) - {"none"})))
+
+
 def _fingerprint(model: Model, dataset: Dataset, said: tuple[Any, ...]) -> str:
     """What tells one compile from another: machine and versions, model, some of the data, and how it was asked for."""
     found = hashlib.sha256(repr((environment("", 1), said)).encode())
@@ -307,7 +328,7 @@ def _run(job: Job, seed: int) -> Result:
     passes, tail = before_and_behind(job.recipe.passes)
     first = next((place for place, item in enumerate(passes) if item.changes_numbers), len(passes))
     model, records = Pipeline(passes[:first]).run(model, job.context, job.progress)
-    lossless = measure(job.session, model, job.scoring, job.metric, job.threads)
+    lossless = measure(job, model)
     if first < len(passes) and _is_exact(lossless):
         model, lossless, more = _changed(job, model, lossless, passes[first:])
         records += more
@@ -319,7 +340,7 @@ def _run(job: Job, seed: int) -> Result:
         job.context.warn(
             f"the rewritten float model reached {lossless.quality.sqnr_db:.1f} dB on the data, so the source was kept"
         )
-        final = measure(job.session, kept, job.scoring, job.metric, job.threads)
+        final = measure(job, kept)
     elif job.context.facts.get("forms") is not None:
         final, choice = _choose(job, model, lossless, changed)
         if tail and choice.best is not None:
@@ -329,13 +350,13 @@ def _run(job: Job, seed: int) -> Result:
                     for item in tail if choice.best is None]  # fmt: skip
         kept = final.model
     if final is lossless and lossless.is_slower:
-        again = measure(job.session, model, job.scoring, job.metric, job.threads)
+        again = measure(job, model)
         if again.is_slower:
             kept = job.origin
             job.context.warn(
                 f"the rewritten model ran at {again.speedup:.2f} x the source's speed, so the source was kept as it is"
             )
-            final = measure(job.session, kept, job.scoring, job.metric, job.threads)
+            final = measure(job, kept)
     for record in records:
         if kept is job.origin and record.status == "applied":
             record.status, record.reason = "rolled-back", "the source was kept as it is"
@@ -345,9 +366,28 @@ def _run(job: Job, seed: int) -> Result:
     report = report_of(job, before, final, records, seed)
     if choice is not None:
         report |= decision_of(job, model, choice)
+    kernels = _kernels(job, kept)
+    if kernels is not None:
+        report["kernels"] = kernels.record()
+    report["warnings"] = list(job.context.warnings)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
     settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
-    return Result(kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads, job.recipe.pack)
+    return Result(
+        kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads, job.recipe.pack, job.target
+    )
+
+
+def _kernels(job: Job, model: Model) -> KernelSet | None:
+    """What the result launches, compiled; where nothing can be compiled, a warning says so."""
+    try:
+        kernels = job.target.kernels(model, next(iter(job.scoring)), job.progress)
+    except LoweringError as error:
+        advice = f" ({error.hint})" if error.hint else ""
+        job.context.warn(f"no kernels were compiled: {error.what}{advice}")
+        return None
+    for problem in () if kernels is None else kernels.problems:
+        job.context.warn(problem)
+    return kernels
 
 
 def _changed(
@@ -363,7 +403,7 @@ def _changed(
         job.context.facts.clear()
         try:
             made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
-            found = measure(job.session, made, job.scoring, job.metric, job.threads)
+            found = measure(job, made)
         except UsageError:  # what was asked for cannot be done: not for us to leave out
             raise
         except QCompilerError as error:
@@ -391,7 +431,7 @@ def _changed(
     job.context.facts.clear()
     rest = [item for item in passes if item.name not in changing]
     model, others = Pipeline(rest).run(model, job.context, job.progress)
-    again = measure(job.session, model, job.scoring, job.metric, job.threads) if others else lossless
+    again = measure(job, model) if others else lossless
     return model, again, [record for record in records if record.name in changing] + others
 
 
@@ -403,7 +443,7 @@ def _shortfall(job: Job, model: Model, lossless: Measured, made: Model, found: M
     if job.max_drop is not None and drop is not None and drop > job.max_drop:
         return f"the metric dropped by {drop:.4g}, more than {job.max_drop:g}", 1.5
     if job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup * SLOWER:
-        ratio = speed_beside(model, made, next(iter(job.scoring)), job.threads)
+        ratio = speed_beside(job, model, made)
         if ratio < SLOWER:
             return f"the model runs at {ratio:.2f} x the speed that it has without", 0.0
     return "", 0.0
@@ -469,7 +509,7 @@ def _choose(job: Job, model: Model, lossless: Measured, changed: bool) -> tuple[
             break
         job.progress("scoring on samples that did not calibrate")
         try:
-            found = measure(job.session, choice.best.model, job.scoring, job.metric, job.threads)
+            found = measure(job, choice.best.model)
         except UsageError as error:  # it could judge the source
             missed = f"the metric cannot judge it: {error.what}"
             choice.reason = missed

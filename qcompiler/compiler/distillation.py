@@ -185,7 +185,7 @@ def _taught(job: Job, model: Model, recover: Recover) -> tuple[Measured, list[Pa
 
 
 def _measured(job: Job, model: Model) -> Measured:
-    return measure(job.session, model, job.scoring, job.metric, job.threads)
+    return measure(job, model)
 
 
 def _told(found: Measured) -> dict[str, Any]:

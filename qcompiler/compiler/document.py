@@ -48,6 +48,8 @@ def report_of(
         "recipe": job.recipe.name,
         "seed": seed,
     }
+    if placed := job.target.runs_on(final.model):
+        report["placement"] = placed
     fill_sizes(report)
     return report
 
@@ -70,7 +72,7 @@ def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     sample = next(iter(job.scoring))
     facts = job.context.facts
     seen = facts.get("statistics", {})
-    layers = layer_records(model, choice, facts["forms"], facts["refused"], seen, sample, job.threads)
+    layers = layer_records(model, choice, facts["forms"], facts["refused"], seen, sample, job)
     return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
 
 
@@ -109,6 +111,10 @@ def _gate_records(job: Job, final: Measured) -> list[dict[str, Any]]:
         if name == "min_sqnr":
             value, passed = final.quality.sqnr_db, final.quality.sqnr_db >= limit
         elif name == "min_speedup":
+            if final.time is None and limit > 0:
+                job.context.warn("the speed was not measured: what the target runs on is not here")
+                found.append({"name": name, "limit": limit, "value": None, "passed": False})
+                continue
             # What is the same file cannot be slower: a difference is the clock's.
             value, passed = final.speedup, final.speedup >= min(limit, SLOWER if limit == 1.0 else limit)
         else:

@@ -63,7 +63,7 @@ def trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured, 
     if not any(record.status == "applied" for record in records):
         return final, records
     job.progress("scoring on samples that had no part in it")
-    found = measure(job.session, made, job.scoring, job.metric, job.threads)
+    found = measure(job, made)
     reason, before, after = "", final.quality.sqnr_db, found.quality.sqnr_db
     # Zeros that were asked for cost something, and who learns from labels leaves the source: then limits alone decide.
     own = any(isinstance(item, Recover) and (item.reshapes_weights or item.labels) for item in tail)
@@ -73,7 +73,7 @@ def trained(job: Job, final: Measured, tail: Sequence[Pass]) -> tuple[Measured, 
     elif after < before and not own:
         reason = f"the model reached {after:.1f} dB instead of {before:.1f}"
     if not reason and job.limits.min_speedup >= 1.0:
-        ratio = speed_beside(final.model, made, next(iter(job.scoring)), job.threads)
+        ratio = speed_beside(job, final.model, made)
         reason = f"the model runs at {ratio:.2f} x the speed that it has without" if ratio < SLOWER else ""
     if not reason and found.quality.sqnr_db < job.limits.min_sqnr <= final.quality.sqnr_db:
         reason = f"the model reached {found.quality.sqnr_db:.1f} dB, below {job.limits.min_sqnr:g}"

@@ -17,7 +17,7 @@ from qcompiler.lower import Target
 from qcompiler.onnx_io import infer_types, load, upgrade_opset
 from qcompiler.passes.prune import PruneChannels, apart, judged
 from qcompiler.pipeline import Pass, PassContext, Pipeline, with_settings
-from qcompiler.search import profile_groups, sensitivities
+from qcompiler.search import group_times, sensitivities
 
 __all__ = ["PruningSensitivity", "Sensitivity", "pruning_sensitivity", "sensitivity"]
 
@@ -72,10 +72,10 @@ def sensitivity(
     forms = context.facts.get("forms", {})
     choice = sensitivities(model, forms, found_target, scoring, threads=threads, progress=progress)
     first = scoring.sample(0)
-    floats, _ = profile_groups(model, list(forms), first, threads=threads)
+    floats = group_times(found_target, model, list(forms), first, threads=threads)
     try:
         lowered = found_target.lower(model, {group: offered[0] for group, offered in forms.items()})
-        quantized, _ = profile_groups(lowered, list(forms), first, threads=threads)
+        quantized = group_times(found_target, lowered, list(forms), first, threads=threads)
     except QCompilerError:  # one of them is refused: the others have their errors all the same
         quantized = {}
     rows = [

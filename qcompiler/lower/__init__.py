@@ -1,8 +1,14 @@
 """From the IR to what a target runs: legality, Q/DQ rules, emission."""
 
-from qcompiler.lower.onnxruntime import INTEGER_OPS, SATURATES, OptimizedNode, OrtCpu, optimized_nodes
+from qcompiler.kernels import KERNELS
+from qcompiler.lower.cuda import OrtCuda, kernel_products, open_program
+from qcompiler.lower.onnxruntime import INTEGER_OPS as ORT_INTEGER_OPS
+from qcompiler.lower.onnxruntime import SATURATES, OptimizedNode, OrtCpu, optimized_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Form, Group, Plan, StoredWeight, Target
+
+INTEGER_OPS = ORT_INTEGER_OPS | frozenset(KERNELS)
+"""What a quantized group looks like in what a target runs."""
 
 __all__ = [
     "DYNAMIC",
@@ -15,9 +21,12 @@ __all__ = [
     "Group",
     "OptimizedNode",
     "OrtCpu",
+    "OrtCuda",
     "Plan",
     "StoredWeight",
     "Target",
+    "kernel_products",
+    "open_program",
     "optimized_nodes",
     "products_saturate",
 ]

@@ -8,7 +8,16 @@ from qcompiler.ir import Model, Node, Value
 from qcompiler.lower.target import Group
 from qcompiler.ops import info
 
-__all__ = ["find_groups", "glue_candidates", "glue_nodes"]
+__all__ = [
+    "added_bias",
+    "find_groups",
+    "glue_candidates",
+    "glue_nodes",
+    "is_table",
+    "only_user",
+    "table_group",
+    "weight_axis",
+]
 
 _REQUANTIZES = {"Conv"}  # QLinearConv has no form with a float output; MatMul and Gemm do
 _TABLE = 1 << 12  # elements of a table below which storing it in fewer bits saves nothing worth an operator
@@ -21,8 +30,8 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
     for graph in model.graphs():
         for node in graph:
             known = info(node)
-            if graph is model.graph and _is_table(node):
-                groups.append(_table(node))
+            if graph is model.graph and is_table(node):
+                groups.append(table_group(node))
             if known is None or known.role != "compute":
                 continue
             reason = _objection(node, model) if reachable(graph, model) else "it stands where nothing can be observed"
@@ -92,7 +101,7 @@ def _objection(node: Node, model: Model) -> str:
     bias = node.input(2)
     if bias is not None and bias.constant is None:
         return "its bias is computed at run time or can be overridden"
-    channels = held.shape[_weight_axis(node)]
+    channels = held.shape[weight_axis(node)]
     if bias is not None and bias.constant is not None and bias.constant.shape not in ((channels,), (1, channels)):
         return "its bias is not one number per output channel"
     if held.size < 16:
@@ -103,9 +112,9 @@ def _objection(node: Node, model: Model) -> str:
 def _group(node: Node) -> Group:
     absorbed: list[Node] = [node]
     bias = node.input(2)
-    follower = _only_user(node)
+    follower = only_user(node)
     if node.is_op("MatMul"):
-        if follower is not None and (added := _added_bias(follower, node)) is not None:
+        if follower is not None and (added := added_bias(follower, node)) is not None:
             absorbed.append(follower)
             bias = added
     # An activation that only cuts off disappears into the integer range of what follows.
@@ -121,20 +130,20 @@ def _group(node: Node) -> Group:
         (data,),
         node.input(1),
         bias,
-        _weight_axis(node),
+        weight_axis(node),
         absorbed[-1].output,
         node.op_type in _REQUANTIZES or (len(absorbed) > 1 and not node.is_op("MatMul")),
     )
 
 
-def _only_user(node: Node) -> Node | None:
+def only_user(node: Node) -> Node | None:
     """The one node that reads what ``node`` gives, if nobody else does."""
     users = node.output.users()
     alone = len(node.output.uses) == 1 and len(users) == 1 and users[0].graph is node.graph
     return users[0] if alone else None
 
 
-def _added_bias(node: Node, product: Node) -> Value | None:
+def added_bias(node: Node, product: Node) -> Value | None:
     """What ``node`` adds to ``product`` if that is one number for each output channel."""
     weight = product.input(1)
     if not node.is_op("Add") or weight is None or weight.constant is None:
@@ -145,7 +154,7 @@ def _added_bias(node: Node, product: Node) -> Value | None:
     return added if added.constant.shape == weight.constant.shape[-1:] else None
 
 
-def _is_table(node: Node) -> bool:
+def is_table(node: Node) -> bool:
     """True for a Gather of whole rows from a constant table of floats."""
     table = node.input(0)
     if not node.is_op("Gather") or table is None or table.constant is None or table.dtype is not DType.FLOAT:
@@ -153,17 +162,18 @@ def _is_table(node: Node) -> bool:
     return len(table.constant.shape) == 2 and node.attr("axis", 0) == 0 and table.constant.size >= _TABLE
 
 
-def _table(node: Node) -> Group:
+def table_group(node: Node) -> Group:
+    """The group of a table, which has only weights."""
     return Group(
         node.name or node.output.name, node, (node,), (), node.inputs[0], None, 0, node.output, requantizes=False
     )
 
 
-def _weight_axis(node: Node) -> int:
+def weight_axis(node: Node) -> int:
     """Axis of the output channels in the weights."""
     if node.op_type == "Gemm":
         return 0 if node.attr("transB", 0) else 1
-    return 1 if node.op_type == "MatMul" else 0
+    return 1 if node.op_type in ("MatMul", "ConvTranspose") else 0
 
 
 def _cuts_at_zero(node: Node) -> bool:

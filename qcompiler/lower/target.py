@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -11,6 +11,9 @@ import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value, quantize_weight
+from qcompiler.kernels.storing import KernelSet
+from qcompiler.onnx_io import open_session
+from qcompiler.runtime import Runner
 
 __all__ = ["DYNAMIC", "HALVES", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "StoredWeight", "Target"]
 
@@ -90,6 +93,9 @@ class Target(ABC):
     slow_fusions: ClassVar[frozenset[str]] = frozenset()
     """Operators that the runtime makes of several although those are faster."""
 
+    estimated_for: ClassVar[str] = ""
+    """The machine of which :meth:`estimated` is a model."""
+
     @property
     def own_operators(self) -> frozenset[str]:
         """Operators that the runtime has kernels for beyond the usual, as ``domain:name``: of a domain of its own, or
@@ -107,6 +113,24 @@ class Target(ABC):
     def fast_multiples(self, threads: int) -> Mapping[str, int]:
         """Of what widths had better be multiples, by ``Conv`` and ``MatMul``; without an entry any is as good."""
         return {}
+
+    def open(self, model: Model, threads: int) -> Runner:
+        """``model``, lowered or not, ready to run as the target runs it. Raises LoweringError."""
+        return open_session(model, threads=threads)
+
+    def estimated(self, model: Model) -> Mapping[str, float] | None:
+        """Seconds of each node by its name, where this machine cannot measure the target; None where it can."""
+        return None
+
+    def kernels(self, model: Model, feeds: Mapping[str, Array], progress: Callable[[str], None]) -> KernelSet | None:
+        """What has to be compiled ahead of time for a lowered ``model`` and inputs like ``feeds``; None for a target
+        without kernels of its own. Raises LoweringError where nothing can be compiled here."""
+        return None
+
+    def runs_on(self, model: Model) -> list[dict[str, Any]]:
+        """What runs each node of a lowered model, and why (``node``, ``op``, ``runs_on``, ``why``); empty where one
+        runtime runs them all."""
+        return []
 
     @abstractmethod
     def activation_spec(self) -> QuantSpec:

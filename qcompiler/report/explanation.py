@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["explain_model", "explain_node", "node_names"]
+__all__ = ["explain_model", "explain_node", "node_names", "placed"]
 
 _EXAMPLES = 3  # nodes named for each reason
 
@@ -23,8 +23,9 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     often, and one node at which), ``near_misses`` (reasons for which rules did not fire, how often, and some nodes),
     ``chosen`` (each form that layers took: how many, their times in the source and now, and which of them leaves fewest
     decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
-    went whole), ``clustered`` (weights by pass: name, nodes, weights, levels, bits, entropy, sqnr_db) and ``layers``
-    (those that stayed float, and why).
+    went whole), ``clustered`` (weights by pass: name, nodes, weights, levels, bits, entropy, sqnr_db), ``layers``
+    (those that stayed float, and why) and ``placement`` (what runs nodes, where that is more than one runtime: runs_on,
+    why, how many, and some nodes).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -60,7 +61,16 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
             for item in report.get("layers", ())
             if item["choice"] == "float"
         ],
+        "placement": placed(report),
     }
+
+
+def placed(report: Document) -> list[dict[str, Any]]:
+    """What runs the nodes of the compiled model, and why: one entry for each reason, with all of its nodes."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for item in report.get("placement", ()):
+        found.setdefault((item["runs_on"], item["why"]), []).append(item["node"])
+    return [{"runs_on": on, "why": why, "count": len(nodes), "nodes": nodes} for (on, why), nodes in found.items()]
 
 
 def _pruned(report: Document) -> list[dict[str, Any]]:
@@ -128,8 +138,9 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
     ``standing`` maps the names of the compiled model's nodes to their operator types. Keys of the result: ``node``,
     ``op`` (None where it is gone), ``stands``, ``history`` (the rewrites that took or gave it, in order), ``became``
     (for one that is gone: the nodes that stand for it now), ``near_misses``, ``layer`` (choice, reason, times,
-    sqnr_db, advice) or None, ``pruned`` (groups whose weights it holds that lost channels) and ``clustered`` (its
-    weights). Raises KeyError, with names that are close, when nobody knows the node.
+    sqnr_db, advice) or None, ``pruned`` (groups whose weights it holds that lost channels), ``clustered`` (its
+    weights) and ``placement`` (runs_on and why) or None. Raises KeyError, with names that are close, when
+    nobody knows the node.
     """
     history = [item for item in trace["rewrites"] if name in map(_name, (*item["took"], *item["gave"]))]
     misses = [item for item in trace["near_misses"] if _name(item["node"]) == name]
@@ -149,6 +160,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "layer": layer and {**layer, "advice": _advice(layer)},
         "pruned": [item for item in _pruned(report) if name in item["nodes"]],
         "clustered": [item for item in _clustered(report) if name in item["nodes"]],
+        "placement": next((item for item in report.get("placement", ()) if item["node"] == name), None),
     }
 
 

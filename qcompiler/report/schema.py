@@ -122,7 +122,13 @@ SHAPE: dict[Any, Shape] = {
         "threads": COUNT,
         "runs": COUNT,
         "batch": COUNT,
+        # by a model of the card, where it is not there to be timed
+        "estimate?": {"card": str, "source_us": float, "compiled_us": float, "speedup": float},
     },
+    # what runs each node, for targets of more than one runtime
+    "placement?": [{"node": str, "op": str, "runs_on": str, "why": str}],
+    # what was compiled ahead of time, by architecture, and what could not be
+    "kernels?": {"architectures": [str], "count": int, "bytes": int, "problems": [str]},
     # ratio: source to compiled; packed: the container beside it, where there is one
     "size": {
         "source_bytes": int,

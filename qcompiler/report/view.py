@@ -9,6 +9,7 @@ from typing import Any
 
 from qcompiler.report import summary
 from qcompiler.report.clustering import clustering_view
+from qcompiler.report.explanation import placed
 from qcompiler.report.histogram import bars_of
 from qcompiler.report.pruning import CURVE_HEIGHT, CURVE_WIDTH, pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
@@ -30,6 +31,7 @@ SECTIONS = {
     "training": "Training",
     "ops": "Ops",
     "layers": "Layers",
+    "placement": "What runs what",
     "decision": "Decision log",
     "ranges": "Ranges",
     "warnings": "Warnings",
@@ -59,6 +61,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "clustering": not clustering,
         "training": not training,
         "layers": not layers and not fused,
+        "placement": not report.get("placement"),
         "decision": not decision,
         "ranges": not ranges,
     }
@@ -84,6 +87,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "noisiest": _noisiest(layers),
         "fused": fused,
         "decision": decision,
+        "placement": placed(report),
         "ranges": [item | _spans(item) for item in ranges[:MOST_ROWS]],
         "all_ranges": len(ranges),
         "environment": _environment(report),

@@ -1,7 +1,20 @@
 """Running models."""
 
+from qcompiler.runtime.executor import Executor
 from qcompiler.runtime.latency import Timing, interleaved
-from qcompiler.runtime.machine import processor
+from qcompiler.runtime.machine import gpu_name, processor
+from qcompiler.runtime.program import KernelStep, Program, Runner, SessionStep
 from qcompiler.runtime.session import Session
 
-__all__ = ["Session", "Timing", "interleaved", "processor"]
+__all__ = [
+    "Executor",
+    "KernelStep",
+    "Program",
+    "Runner",
+    "Session",
+    "SessionStep",
+    "Timing",
+    "gpu_name",
+    "interleaved",
+    "processor",
+]

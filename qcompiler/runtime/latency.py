@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qcompiler.runtime.session import Session
+from qcompiler.runtime.program import Runner
 
 __all__ = ["Timing", "interleaved"]
 
@@ -25,7 +25,7 @@ class Timing:
 
 
 def interleaved(
-    sessions: Sequence[Session],
+    sessions: Sequence[Runner],
     feeds: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
     runs: int = 0,

@@ -3,7 +3,7 @@
 from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.choose import choose, sensitivities
 from qcompiler.search.journal import Journal
-from qcompiler.search.profile import GroupTimes, profile_groups
+from qcompiler.search.profile import GroupTimes, estimated, group_times
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
 
 __all__ = [
@@ -17,7 +17,8 @@ __all__ = [
     "Quality",
     "choose",
     "compare",
+    "estimated",
     "find_metric",
-    "profile_groups",
+    "group_times",
     "sensitivities",
 ]

@@ -11,11 +11,10 @@ from qcompiler.data import Dataset
 from qcompiler.errors import OutputError, QCompilerError
 from qcompiler.ir import Model
 from qcompiler.lower import Form, Group, Target
-from qcompiler.onnx_io import open_session
-from qcompiler.runtime import Session, interleaved
+from qcompiler.runtime import Runner, interleaved
 from qcompiler.search.candidate import Candidate
 from qcompiler.search.journal import Journal, plan_key
-from qcompiler.search.profile import GroupTimes, profile_groups
+from qcompiler.search.profile import GroupTimes, estimated, group_times
 from qcompiler.search.quality import OutputQuality, Quality
 
 __all__ = ["Bench"]
@@ -30,7 +29,7 @@ class Bench:
 
     def __init__(self, model: Model, target: Target, samples: Dataset, threads: int, journal: Journal) -> None:
         self.model, self.target, self.samples, self.threads, self.journal = model, target, samples, threads, journal
-        self.source = open_session(model, threads=threads)
+        self.source: Runner = target.open(model, threads)
         self.first = next(iter(samples))
         self._expected: list[Mapping[str, Any]] | None = _remembered(self.source, samples)
 
@@ -40,7 +39,7 @@ class Bench:
         if (known := self.journal.get(name)) is not None:
             return float(known[0]), str(known[1])
         try:
-            session = open_session(self.target.lower(self.model, plan), threads=self.threads)
+            session = self.target.open(self.target.lower(self.model, plan), self.threads)
             found, problem = self._quality(session, indices).sqnr_db, ""
         except OutputError:
             raise
@@ -62,17 +61,24 @@ class Bench:
             lowered = self.target.lower(self.model, plan)
             if known is not None:
                 return Candidate(name, plan, lowered, _quality_of(known["quality"]), known["speedup"])
-            session = open_session(lowered, threads=self.threads)
+            session = self.target.open(lowered, self.threads)
             quality = self._quality(session, range(len(self.samples)))
         except OutputError:
             raise
         except QCompilerError as error:
             self.journal.put(record, {"problem": error.what})
             return Candidate(name, plan, self.model, Quality(), math.nan, error.what)
-        source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
-        speedup = source.least / compiled.least
+        speedup = self._speedup(lowered, session)
         self.journal.put(record, {"quality": asdict(quality), "speedup": speedup})
         return Candidate(name, plan, lowered, quality, speedup)
+
+    def _speedup(self, lowered: Model, session: Runner) -> float:
+        """Of ``lowered`` over the float model: measured, or by the target's estimate."""
+        seconds = estimated(self.target, self.model, lowered)
+        if seconds is not None:
+            return seconds[0] / seconds[1]
+        source, compiled = interleaved([self.source, session], self.first, seconds=1.5)
+        return source.least / compiled.least
 
     def float_times(self, groups: Sequence[Group]) -> GroupTimes:
         """Microseconds of each group in the float model."""
@@ -86,12 +92,12 @@ class Bench:
         names = {group: f"{group.name} {group.output.name}" for group in groups}
         known: dict[str, Any] = self.journal.get(f"times {name}") or {}
         if not known.keys() >= set(names.values()):
-            found, _ = profile_groups(model, groups, self.first, runs=20, threads=self.threads)
+            found = group_times(self.target, model, groups, self.first, runs=20, threads=self.threads)
             known = known | {label: found.get(group) for group, label in names.items()}
             self.journal.put(f"times {name}", known)
         return {group: (known[label][0], known[label][1]) for group, label in names.items() if known[label] is not None}
 
-    def _quality(self, session: Session, indices: Sequence[int]) -> Quality:
+    def _quality(self, session: Runner, indices: Sequence[int]) -> Quality:
         quality = Quality()
         for index, sample in zip(indices, self.samples.walk(indices), strict=True):
             expected = self._expected[index] if self._expected is not None else self.source.run(sample)
@@ -104,7 +110,7 @@ def _quality_of(record: Mapping[str, Any]) -> Quality:
     return Quality(**{**record, "outputs": outputs})
 
 
-def _remembered(session: Session, samples: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
+def _remembered(session: Runner, samples: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]] | None:
     """The outputs on every sample, or None when they are too large to keep."""
     kept: list[Mapping[str, Any]] = []
     size = 0

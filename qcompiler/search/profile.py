@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.ir import Model
-from qcompiler.lower import INTEGER_OPS, Group
+from qcompiler.lower import INTEGER_OPS, Group, Target
 from qcompiler.lower import optimized_nodes as read_nodes
 from qcompiler.onnx_io import open_session
 
-__all__ = ["GroupTimes", "profile_groups"]
+__all__ = ["GroupTimes", "estimated", "group_times", "profile_groups"]
 
 _SUFFIXES = ("", "_nchwc", "/MatMulAddFusion")  # what onnxruntime's layout and fusion passes add to a name
 
@@ -52,6 +52,30 @@ def profile_groups(
         if node is not None and node.name in times:
             found[group] = (node.op_type, times[node.name])
     return found, sum(times.values())
+
+
+def group_times(
+    target: Target, model: Model, groups: Sequence[Group], feeds: Mapping[str, Any], *, runs: int = 10, threads: int = 1
+) -> GroupTimes:
+    """Times of ``groups`` in ``model``: measured, or as the target estimates them where it is not here."""
+    seconds = target.estimated(model)
+    if seconds is None:
+        return profile_groups(model, groups, feeds, runs=runs, threads=threads)[0]
+    kinds = {node.name: node.op_type for node in model.graph}
+    found: GroupTimes = {}
+    for group in groups:
+        names = [node.name for node in group.nodes if node.name in seconds]
+        if group.anchor.name in kinds and kinds[group.anchor.name] != group.anchor.op_type:
+            names = [group.anchor.name]  # one kernel stands for all of them
+        if names:
+            found[group] = kinds[names[0]], 1e6 * sum(seconds[name] for name in names)
+    return found
+
+
+def estimated(target: Target, *models: Model) -> tuple[float, ...] | None:
+    """Seconds of an inference by each of ``models`` as ``target`` estimates them; None where it can be measured."""
+    found = [target.estimated(model) for model in models]
+    return tuple(sum(seconds.values()) for seconds in found if seconds is not None) if None not in found else None
 
 
 def _least(taken: Sequence[float], runs: int) -> float:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
 from qcompiler.dtypes import DType
+from qcompiler.ir import Graph, Model, TensorType, Value, tensor
 from qcompiler.lower.cuda.nodes import kernel_node
 from qcompiler.onnx_io import open_session, to_bytes
 from tests.kernels.calls import CALLS, Call

@@ -1,1 +1,7 @@
 """Target ``ort-cuda``: int8 kernels of our own between sessions of onnxruntime."""
+
+from qcompiler.lower.cuda.cost import kernel_products
+from qcompiler.lower.cuda.partition import open_program, placement, program_of
+from qcompiler.lower.cuda.target import OrtCuda
+
+__all__ = ["OrtCuda", "kernel_products", "open_program", "placement", "program_of"]

@@ -1,0 +1,74 @@
+"""Cubins in a folder: ``index.json`` says what each is for, ``sm_90/KEY.cubin`` and the like hold them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from qcompiler.errors import ImportFailure
+from qcompiler.kernels.building import Built, Specialization
+
+__all__ = ["KernelSet", "read_kernels", "write_kernels"]
+
+_SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class KernelSet:
+    """Cubins by specialization and architecture; ``problems`` are those that could not be compiled, in words."""
+
+    architectures: tuple[int, ...]
+    built: Mapping[Specialization, Mapping[int, Built]]
+    problems: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """The report's ``kernels``."""
+        size = sum(len(made.cubin) for by_card in self.built.values() for made in by_card.values())
+        names = [f"sm_{capability}" for capability in self.architectures]
+        return {"architectures": names, "count": len(self.built), "bytes": size, "problems": list(self.problems)}
+
+
+def write_kernels(folder: Path, kernels: KernelSet) -> None:
+    """Write cubins by architecture and what is needed to launch them."""
+    records = []
+    for item, built in kernels.built.items():
+        cubins = {}
+        for capability, made in sorted(built.items()):
+            path = folder / f"sm_{capability}" / f"{item.key}.cubin"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(made.cubin)
+            cubins[str(capability)] = {
+                "file": f"sm_{capability}/{path.name}", "entry": made.entry, "shared": made.shared,
+                "warps": made.warps, "hidden": made.hidden,
+            }  # fmt: skip
+        records.append({"key": item.key, **item.record(), "cubins": cubins})
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"schema": _SCHEMA, "kernels": records}, indent=1)
+    (folder / "index.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_kernels(folder: Path, capabilities: Sequence[int]) -> dict[str, Built]:
+    """By key the cubins of the first of ``capabilities`` for which there is one; empty where there is no folder.
+
+    Raises ImportFailure for an index that cannot be read or a file that is missing.
+    """
+    index = folder / "index.json"
+    if not index.is_file():
+        return {}
+    found: dict[str, Built] = {}
+    try:
+        record = json.loads(index.read_text(encoding="utf-8"))
+        if record["schema"] != _SCHEMA:
+            raise ImportFailure(f"{index} is of schema {record['schema']}", hint="use a newer qcompiler")
+        for item in record["kernels"]:
+            fitting = [item["cubins"][str(each)] for each in capabilities if str(each) in item["cubins"]]
+            if fitting:
+                one = fitting[0]
+                cubin = (folder / one["file"]).read_bytes()
+                found[item["key"]] = Built(cubin, one["entry"], one["shared"], one["warps"], one["hidden"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImportFailure(f"{index} cannot be read: {error}", hint="compile again") from None
+    return found

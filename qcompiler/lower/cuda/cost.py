@@ -1,0 +1,72 @@
+"""How long a node takes on a card that is not here: its roofline.
+
+A node takes the longer of its arithmetic and its memory traffic, and the time of a launch (Williams et al., 2009).
+Shares of the peaks are what well-made kernels reach; sizes that are not known count as one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from qcompiler.ir import Model, Node, Value
+from qcompiler.kernels import Card
+from qcompiler.lower.cuda.nodes import kernel_of
+from qcompiler.ops import macs
+
+__all__ = ["kernel_products", "node_seconds"]
+
+_PEAK, _BANDWIDTH = 0.5, 0.8  # shares of the card's
+_SESSION = 3e-6  # seconds more for a node that onnxruntime launches
+_FREE = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "ConstantOfShape", "Size"}
+)  # no launch: a view, or computed on the host
+
+
+def node_seconds(model: Model, card: Card) -> dict[str, float]:
+    """Seconds of the nodes of the main graph by their names; float nodes run in float16 there."""
+    found: dict[str, float] = {}
+    for node in model.graph:
+        found[node.name] = found.get(node.name, 0.0) + _seconds(node, card)
+    return found
+
+
+def _seconds(node: Node, card: Card) -> float:
+    if node.is_op(*_FREE):
+        return 0.0
+    ours = kernel_of(node) is not None
+    traffic = sum(_bytes(value) for value in dict.fromkeys((*node.inputs, *node.outputs)) if value is not None)
+    products = kernel_products(node) if ours else macs(node)
+    peak = card.int8 if ours else card.half
+    busy = max(2 * products / (peak * _PEAK), traffic / (card.bandwidth * _BANDWIDTH))
+    return busy + card.launch + (0.0 if ours else _SESSION)
+
+
+def kernel_products(node: Node) -> int:
+    """Multiply-accumulates of a kernel's node; 0 for any other."""
+    if kernel_of(node) is None:
+        return 0
+    result = _elements(node.output)
+    place = {"Int8Conv": 3, "Int8ConvTranspose": 3, "Int8MatMul": 3, "DynamicMatMul": 1}.get(node.op_type)
+    if place is None:
+        return 0
+    weight = node.inputs[place]
+    assert weight is not None and weight.shape is not None
+    sizes = [size if isinstance(size, int) else 1 for size in weight.shape]
+    if node.op_type == "Int8Conv":
+        return result * math.prod(sizes[1:])
+    if node.op_type == "Int8ConvTranspose":
+        source = node.inputs[0]
+        return 0 if source is None else _elements(source) * math.prod(sizes[1:3]) * (sizes[0] // node.attr("group", 1))
+    return result * (sizes[-1] if node.attr("transB", 1) else sizes[-2])
+
+
+def _elements(value: Value) -> int:
+    shape = value.shape
+    return 0 if shape is None else math.prod(size if isinstance(size, int) else 1 for size in shape)
+
+
+def _bytes(value: Value) -> float:
+    """Bytes of a value; floats are stored in two."""
+    if value.dtype is None:
+        return 0.0
+    return _elements(value) * min(value.dtype.bits, 16 if value.dtype.name == "FLOAT" else 64) / 8

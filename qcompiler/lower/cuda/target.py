@@ -1,0 +1,120 @@
+"""Target ``ort-cuda``: onnxruntime's CUDA provider, and kernels of our own for what it has not in int8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError
+from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model
+from qcompiler.kernels import ARCHITECTURES, CARDS, Card
+from qcompiler.kernels.storing import KernelSet
+from qcompiler.lower.cuda.ahead import build_kernels
+from qcompiler.lower.cuda.bodies import OLDEST_OPSET
+from qcompiler.lower.cuda.cost import node_seconds
+from qcompiler.lower.cuda.emission import emit_kernels
+from qcompiler.lower.cuda.legality import find_groups, glue_candidates, glue_nodes
+from qcompiler.lower.cuda.partition import open_program, placement
+from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
+from qcompiler.lower.weight_only import emit_weight_only
+from qcompiler.onnx_io import upgrade_opset
+from qcompiler.runtime import Runner
+
+__all__ = ["OrtCuda"]
+
+_OWN = frozenset({"com.microsoft:Gelu", "com.microsoft:FastGelu", "com.microsoft:QuickGelu"})
+
+
+@dataclass(frozen=True)
+class OrtCuda(Target):
+    """onnxruntime and our kernels on a card of NVIDIA's.
+
+    ``architectures`` are what kernels are compiled for ahead of time: compute capabilities, 10 * major + minor. Costs
+    are estimated for the last of them.
+    """
+
+    architectures: tuple[int, ...] = ARCHITECTURES
+
+    name: ClassVar[str] = "ort-cuda"
+    description: ClassVar[str] = "onnxruntime, CUDA provider, with Triton kernels in int8 for products and convolutions"
+
+    @property
+    def own_operators(self) -> frozenset[str]:
+        """GELU and SiLU in one."""
+        return _OWN
+
+    @property
+    def card(self) -> Card:
+        """The card that costs are estimated for."""
+        return CARDS[self.architectures[-1] if self.architectures else ARCHITECTURES[-1]]
+
+    @property
+    def estimated_for(self) -> str:  # type: ignore[override]
+        """Name and architecture of that card."""
+        return f"{self.card.name} (sm_{self.card.capability})"
+
+    def unavailable(self) -> str:
+        """Never: without a card the same program runs on the processor."""
+        return ""
+
+    def activation_spec(self) -> QuantSpec:
+        """Asymmetric int8 per tensor."""
+        return QuantSpec(DType.INT8)
+
+    def weight_spec(self, axis: int) -> QuantSpec:
+        """Symmetric int8 per output channel."""
+        return QuantSpec(DType.INT8, symmetric=True, axis=axis)
+
+    def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
+        """Products and convolutions with what a kernel can do behind them; see :mod:`.legality`."""
+        return find_groups(model)
+
+    def kinds(self, group: Group) -> frozenset[str]:
+        """Tables of rows have only weights; products of two activations have no weights."""
+        if group.anchor.is_op("Gather"):
+            return frozenset({WEIGHTS})
+        if group.weight is None:
+            return frozenset({STATIC})
+        if group.anchor.is_op("Conv", "ConvTranspose"):
+            return frozenset({STATIC, WEIGHTS} if group.anchor.is_op("Conv") else {STATIC})
+        return frozenset({STATIC, DYNAMIC, WEIGHTS})
+
+    def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
+        """What groups read and give, and what may run in integers between them."""
+        values: dict[Value, None] = {}
+        for group in groups:
+            values.update(dict.fromkeys((*group.data, group.output)))
+        for node in glue_candidates(model):
+            values[node.output] = None
+        return [value for value in values if value.dtype is DType.FLOAT]
+
+    def lower(self, model: Model, plan: Plan) -> Model:
+        """Kernels for static and dynamic groups, and for what may stay in integers between them."""
+        mapping: dict[Value, Value] = {}
+        copy = clone_model(model, mapping)
+        kernels = [group for group, form in plan.items() if form.kind in (STATIC, DYNAMIC)]
+        if kernels and copy.opset < OLDEST_OPSET and (reason := upgrade_opset(copy, OLDEST_OPSET)):
+            raise LoweringError(f"kernels need operator set {OLDEST_OPSET}: {reason}")
+        active = {node for group in kernels for node in group.nodes}
+        glue = glue_nodes(model, active, {group.output for group in kernels if group.output.quant is not None})
+        emit_kernels(copy, mapping, plan, glue)
+        emit_weight_only(copy, mapping, plan)
+        return copy
+
+    def open(self, model: Model, threads: int) -> Runner:
+        """The partitioned program; on the processor where there is no card."""
+        return open_program(model, threads=threads)
+
+    def estimated(self, model: Model) -> Mapping[str, float] | None:
+        """Seconds of each node by the roofline of the card."""
+        return node_seconds(model, self.card)
+
+    def kernels(self, model: Model, feeds: Mapping[str, Any], progress: Callable[[str], None]) -> KernelSet | None:
+        """The cubins that a run on ``feeds`` launches, for each architecture."""
+        return build_kernels(model, feeds, self.architectures, progress)
+
+    def runs_on(self, model: Model) -> list[dict[str, Any]]:
+        """For each node of the main graph a kernel of ours or onnxruntime, and why."""
+        return placement(model)
