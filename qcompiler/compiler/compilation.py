@@ -372,9 +372,8 @@ def _run(job: Job, seed: int) -> Result:
     report["warnings"] = list(job.context.warnings)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
     settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
-    return Result(
-        kept, report, job.recipe.resolved(settled).to_toml(header), records, job.threads, job.recipe.pack, job.target
-    )
+    text = job.recipe.resolved(settled).to_toml(header)
+    return Result(kept, report, text, records, job.threads, job.recipe.pack, job.target, kernels)
 
 
 def _kernels(job: Job, model: Model) -> KernelSet | None:
