@@ -6,9 +6,21 @@ data sheets of the card that is named, dense, in its SXM or desktop form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-__all__ = ["ARCHITECTURES", "CARDS", "Card", "card_for"]
+__all__ = ["ARCHITECTURES", "CARDS", "Card", "Tile", "card_for"]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """``m`` by ``n`` results of a product, ``k`` at a time; ``warps`` of 32 threads, ``stages`` loads in flight."""
+
+    m: int
+    n: int
+    k: int
+    warps: int
+    stages: int
 
 
 @dataclass(frozen=True)
@@ -16,7 +28,8 @@ class Card:
     """``capability`` is 10 * major + minor; ``shared`` the bytes of shared memory that one block may have.
 
     ``int8`` and ``half`` are the peaks in operations a second (two a multiply-accumulate), ``bandwidth`` bytes a
-    second, ``launch`` the seconds that starting one kernel takes.
+    second, ``launch`` the seconds that starting one kernel takes. ``tiles`` are what an autotuner found best, by rows,
+    columns, inner size, number of products, room and whether the left side is gathered.
     """
 
     capability: int
@@ -27,6 +40,7 @@ class Card:
     half: float
     bandwidth: float
     launch: float = 2.5e-6
+    tiles: Mapping[tuple[int, ...], Tile] = field(default_factory=dict, hash=False)
 
 
 CARDS = {

@@ -8,23 +8,11 @@ better (:mod:`qcompiler.kernels.tuning`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-from qcompiler.kernels.cards import Card
+from qcompiler.kernels.cards import Card, Tile
 
-__all__ = ["HEAVY", "LARGEST", "READING", "Tile", "product_tile", "product_tiles"]
-
-
-@dataclass(frozen=True)
-class Tile:
-    """``m`` rows by ``n`` columns, ``k`` at a time, by ``warps`` of 32 threads, ``stages`` loads in flight."""
-
-    m: int
-    n: int
-    k: int
-    warps: int
-    stages: int
-
+__all__ = ["HEAVY", "LARGEST", "READING", "candidates", "product_tile", "product_tiles"]
 
 LARGEST, READING, HEAVY = 128 * 256, 128 * 128, 64 * 128
 """Results of a tile at most: of any, of one whose epilogue reads a residual, of one that computes an exponential. With
@@ -56,25 +44,35 @@ def product_tiles(card: Card) -> tuple[Tile, ...]:
 def product_tile(
     rows: int, columns: int, inner: int, count: int, card: Card, *, room: int = LARGEST, gathered: bool = False
 ) -> Tile:
-    """The largest tile of which there are enough for all processors of ``card``, in ``count`` products at once.
+    """What was measured on ``card``, or the largest tile of which there are enough for all of its processors.
 
-    ``room`` is how many results its epilogue lets a tile have. A product whose left side is ``gathered`` element by
-    element takes the smallest tiles.
+    Of ``count`` products at once. ``room`` is how many results its epilogue lets a tile have. A product whose left side
+    is ``gathered`` element by element takes the smallest tiles.
     """
+    known = card.tiles.get((rows, columns, inner, count, room, int(gathered)))
+    if known is not None:
+        return known
+    fitting = candidates(rows, columns, inner, card, room=room, gathered=gathered)
+    for tile in fitting:
+        if count * -(-rows // tile.m) * -(-columns // tile.n) >= card.processors:
+            return tile
+    return fitting[-1]
+
+
+def candidates(rows: int, columns: int, inner: int, card: Card, *, room: int, gathered: bool) -> list[Tile]:
+    """The tiles that :func:`product_tile` chooses from, the largest first."""
     fitting = list(_shapes(product_tiles(card), rows, columns))
     if gathered:
         fitting = fitting[-1:]
     else:
         fitting = [_spread(tile) if room <= HEAVY else tile for tile in fitting if tile.m * tile.n <= room]
-    best = fitting[-1]
+    found = []
     for tile in fitting:
-        if count * -(-rows // tile.m) * -(-columns // tile.n) >= card.processors:
-            best = tile
-            break
-    k = best.k
-    while k > _SHRINKS and k // 2 >= inner:
-        k //= 2
-    return Tile(best.m, best.n, k, best.warps, best.stages)
+        k = tile.k
+        while k > _SHRINKS and k // 2 >= inner:
+            k //= 2
+        found.append(replace(tile, k=k))
+    return found
 
 
 def _spread(tile: Tile) -> Tile:
@@ -82,7 +80,7 @@ def _spread(tile: Tile) -> Tile:
     warps = tile.warps
     while tile.m * tile.n > 32 * warps * _HELD:
         warps *= 2
-    return Tile(tile.m, tile.n, tile.k, warps, tile.stages)
+    return replace(tile, warps=warps)
 
 
 def _shapes(tiles: tuple[Tile, ...], rows: int, columns: int) -> Iterator[Tile]:

@@ -21,6 +21,7 @@ WAYS = ("auto", "cuda", "cpu", "interpreter", "onnxruntime")
 @click.option("--samples", type=click.IntRange(min=1))
 @click.option("--batch-size", type=click.IntRange(min=1))
 @click.option("--on", type=click.Choice(WAYS), default="auto", show_default=True, help="What runs kernels.")
+@click.option("--tune", is_flag=True, help="Measure on the card which tiles are fastest, and remember it.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("-q", "--quiet", is_flag=True)
 def run(
@@ -30,6 +31,7 @@ def run(
     samples: int | None,
     batch_size: int | None,
     on: str,
+    tune: bool,
     threads: int,
     quiet: bool,
 ) -> None:
@@ -46,7 +48,7 @@ def run(
 
     path = model_file(folder)
     read_proto(path)
-    session = _opened(folder, path, on, threads)
+    session = _opened(folder, path, on, tune, threads)
     dataset = open_dataset(data, session.inputs, limit=samples, batch_size=batch_size)
     found: dict[str, list[Any]] = {name: [] for name in session.outputs}
     with progress_line(quiet) as progress:
@@ -66,7 +68,7 @@ def run(
     result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
 
 
-def _opened(folder: Path, path: Path, on: str, threads: int) -> Any:
+def _opened(folder: Path, path: Path, on: str, tune: bool, threads: int) -> Any:
     """The model at ``path``, ready to run by ``on``."""
     from qcompiler.cli.console import warn
     from qcompiler.kernels import DOMAIN
@@ -80,7 +82,7 @@ def _opened(folder: Path, path: Path, on: str, threads: int) -> Any:
     device = {"auto": "auto", "cuda": "cuda"}.get(on, "cpu")
     kernels = "interpreter" if on == "interpreter" else "reference"
     inside = folder / "kernels" if folder.is_dir() else None
-    return open_program(model, threads=threads, device=device, kernels=kernels, folder=inside, tell=warn)
+    return open_program(model, threads=threads, device=device, kernels=kernels, folder=inside, tune=tune, tell=warn)
 
 
 def _together(name: str, items: list[Any]) -> Any:

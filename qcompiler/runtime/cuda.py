@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ import numpy as np
 import onnxruntime
 
 from qcompiler.errors import LoweringError, QCompilerError
-from qcompiler.kernels import KERNELS, Card, Given, Held, Made, Operand, Size, card_for
+from qcompiler.kernels import KERNELS, Card, Given, Held, Launch, Made, Operand, Size, card_for
 from qcompiler.kernels.building import Built, Specialization, build, specialization
 from qcompiler.kernels.storing import read_kernels
+from qcompiler.kernels.tuning import asked, fastest, keep_tiles, known_tiles
 from qcompiler.runtime.driver import Driver, missing_driver
 from qcompiler.runtime.program import KernelStep, Program, SessionStep
 
@@ -28,6 +29,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 _PLANS = 8  # sets of input shapes whose buffers are kept
+_TIMED = 20  # launches that are timed together
 _BURST = 2  # launches in a row that are worth a graph
 
 
@@ -68,7 +70,7 @@ class _Plan:
 
 class CudaExecutor:
     """A program on the first card. ``folder`` holds cubins, as a compile leaves them; what is not there is compiled
-    now where Triton is installed.
+    now where Triton is installed. ``tune`` measures tiles of products that were not measured before on this card.
 
     Raises LoweringError without a card, or where onnxruntime refuses a part.
     """
@@ -76,18 +78,25 @@ class CudaExecutor:
     threads = 0  # time is the wall's: the work is not on the processor
 
     def __init__(
-        self, program: Program, *, folder: Path | None = None, tell: Callable[[str], None] = lambda _: None
+        self,
+        program: Program,
+        *,
+        folder: Path | None = None,
+        tune: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.program, self.inputs, self.outputs = program, program.inputs, program.outputs
         self._tell = tell
         self._driver = Driver()
+        self._tune = tune
         self._card: Card | None = card_for(self._driver.capability)
         self._cubins: dict[str, Built] = {}
         if self._card is None:
             tell(f"no kernel is made for sm_{self._driver.capability}: onnxruntime runs everything")
-        elif folder is not None:
+        else:
+            self._card = replace(self._card, tiles=known_tiles(self._driver.name))
             own = range(self._driver.capability, self._driver.capability // 10 * 10 - 1, -1)
-            self._cubins = read_kernels(folder, list(own))
+            self._cubins = {} if folder is None else read_kernels(folder, list(own))
         self._functions: dict[str, Any] = {}
         self._fallbacks: dict[int, Any] = {}
         self._told: set[str] = set()
@@ -213,19 +222,43 @@ class CudaExecutor:
         if reason:
             raise LoweringError(reason)
         results = kernel.results(operands, step.attributes)
-        launch = kernel.launch(operands, step.attributes, self._card)
-        wanted = specialization(launch, operands, results)
-        built = self._built(wanted)
-        if wanted.key not in self._functions:
-            self._functions[wanted.key] = self._driver.function(built.cubin, built.entry, built.shared)
         try:
             made = tuple(
                 onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(kind).type, "cuda", 0)
                 for kind, shape in results
             )
-            held = {index: _up(item.array) for index, item in enumerate(launch.arguments) if isinstance(item, Held)}
         except Exception as error:  # of onnxruntime's own types: there is no memory left
-            raise LoweringError(f"its buffers cannot be had: {error}") from None
+            raise LoweringError(f"its results cannot be held: {error}") from None
+
+        def launch(card: Card) -> Launch:
+            return kernel.launch(operands, step.attributes, card)
+
+        def ready(card: Card) -> _Ready:
+            called = launch(card)
+            return self._loaded(called, specialization(called, operands, results), pointers, made)
+
+        if self._tune and (shape := asked(launch, self._card)) is not None and shape not in self._card.tiles:
+            tile = fastest(shape, self._card, lambda card: self._seconds(lambda: ready(card)))
+            keep_tiles(self._driver.name, {shape: tile})
+            self._card = replace(self._card, tiles={**self._card.tiles, shape: tile})
+        return ready(self._card)
+
+    def _seconds(self, make: Callable[[], _Ready]) -> float:
+        """Seconds of a launch on the card; infinite for one that cannot be made."""
+        try:
+            item = make()
+            return self._driver.seconds(lambda: self._launch(item), _TIMED)
+        except LoweringError:
+            return float("inf")
+
+    def _loaded(
+        self, launch: Launch, wanted: Specialization, pointers: tuple[int, ...], made: tuple[Any, ...]
+    ) -> _Ready:
+        """``launch`` with its function on the card and its arguments at hand."""
+        built = self._built(wanted)
+        if wanted.key not in self._functions:
+            self._functions[wanted.key] = self._driver.function(built.cubin, built.entry, built.shared)
+        held = {index: _up(item.array) for index, item in enumerate(launch.arguments) if isinstance(item, Held)}
         arguments: list[Any] = []
         for index, item in enumerate(launch.arguments):
             match item:
@@ -241,6 +274,9 @@ class CudaExecutor:
         function = self._functions[wanted.key]
         return _Ready(function, launch.grid, built, pointers, tuple(arguments), made, tuple(held.values()))
 
+    def _launch(self, item: _Ready) -> None:
+        self._driver.launch(item.function, item.grid, item.built.warps, item.built.shared, item.arguments)
+
     def _built(self, wanted: Specialization) -> Built:
         if wanted.key not in self._cubins:
             (made,) = build([wanted], self._driver.capability)
@@ -254,17 +290,16 @@ class CudaExecutor:
 
         def launch() -> None:
             for item in burst:
-                driver.launch(item.function, item.grid, item.built.warps, item.built.shared, item.arguments)
+                self._launch(item)
 
-        driver = self._driver
         key = tuple(id(item) for item in burst)
         if len(burst) < _BURST or key not in plan.graphs:
             launch()
             plan.graphs[key] = None
             return
         if plan.graphs[key] is None:
-            plan.graphs[key] = driver.captured(launch)
-        driver.replay(plan.graphs[key])
+            plan.graphs[key] = self._driver.captured(launch)
+        self._driver.replay(plan.graphs[key])
 
     def _operand(self, name: str, values: Mapping[str, Any]) -> Operand:
         if name in self.program.constants:

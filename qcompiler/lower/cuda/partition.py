@@ -28,11 +28,13 @@ def open_program(
     device: str = "auto",
     kernels: str = "reference",
     folder: Path | None = None,
+    tune: bool = False,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Runner:
     """``model`` cut up and ready to run: on a card (``cuda``), on the processor (``cpu``), or wherever it can be.
 
-    ``kernels`` is how they run on the processor, ``folder`` where cubins are; ``tell`` hears what runs in another way.
+    ``kernels`` is how they run on the processor, ``folder`` where cubins are; ``tune`` measures
+    tiles on the card; ``tell`` hears what runs in another way.
     Raises LoweringError for a model that cannot be cut, or without a card where one was asked for.
     """
     program = program_of(model)
@@ -41,7 +43,7 @@ def open_program(
 
         reason = no_card()
         if not reason:
-            return CudaExecutor(program, folder=folder, tell=tell)
+            return CudaExecutor(program, folder=folder, tune=tune, tell=tell)
         if device == "cuda":
             raise LoweringError(f"there is no card to run on: {reason}")
         tell(f"runs on the processor: {reason}")
