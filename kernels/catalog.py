@@ -10,6 +10,7 @@ from qcompiler.kernels.matmul import DynamicMatMul, Int8MatMul
 from qcompiler.kernels.movement import Int8Concat, Int8Upsample
 from qcompiler.kernels.packed import BlockMatMul, CodebookMatMul
 from qcompiler.kernels.pool import Int8AveragePool, Int8MaxPool
+from qcompiler.kernels.quantize import Dequantize, Quantize
 from qcompiler.kernels.registry import Kernel
 from qcompiler.kernels.rows import Int8LayerNorm, Int8RMSNorm, Int8Softmax, QuantizeRows
 
@@ -33,6 +34,8 @@ _ALL: tuple[Kernel, ...] = (
     Int8LayerNorm(),
     Int8RMSNorm(),
     QuantizeRows(),
+    Quantize(),
+    Dequantize(),
 )
 
 KERNELS: Mapping[str, Kernel] = {kernel.name: kernel for kernel in _ALL}

@@ -12,7 +12,19 @@ from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul, row_scales, to
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.configurations import product_tile
 from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
-from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Operand, Port, Size
+from qcompiler.kernels.registry import (
+    MOST_PROGRAMS,
+    Argument,
+    Attributes,
+    Given,
+    Held,
+    Kernel,
+    Launch,
+    Made,
+    Operand,
+    Port,
+    Size,
+)
 
 __all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "per_channel", "scalar"]
 
@@ -83,6 +95,8 @@ class Int8MatMul(Kernel):
             return "scales of rows go with a zero point of 0"
         if len(b.shape) > 2 and b.shape[:-2] != a.shape[:-2]:
             return "its factors have other axes before the matrices"
+        if len(b.shape) > 2 and math.prod(a.shape[:-2]) > MOST_PROGRAMS:
+            return f"it is more than {MOST_PROGRAMS} products at once"
         return Epilogue(6, attributes).objection(operands)
 
     def launch(self, operands: Sequence[Any], attributes: Attributes, card: Card) -> Launch:

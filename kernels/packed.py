@@ -12,12 +12,24 @@ from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
 from qcompiler.kernels.matmul import TOO_LONG, per_channel, scalar
-from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
+from qcompiler.kernels.registry import (
+    MOST_PROGRAMS,
+    Argument,
+    Attributes,
+    Given,
+    Held,
+    Kernel,
+    Launch,
+    Made,
+    Port,
+    Size,
+)
 
 __all__ = ["BlockMatMul", "CodebookMatMul", "pack_fields", "unpack_fields"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_TOO_MANY = f"it has more than {16 * MOST_PROGRAMS} rows"
 _NOTHING = np.zeros(1, np.float32)
 _NONE = np.zeros(1, np.int32)
 
@@ -73,6 +85,8 @@ class CodebookMatMul(Kernel):
         _, a_scale, a_zero, b, codebook, b_scale, _, residual = operands[:8]
         if residual is not None:
             return "its kernel has no residual"
+        if math.prod(operands[0].shape[:-1]) > 16 * MOST_PROGRAMS:
+            return _TOO_MANY
         if not known(a_zero, b, codebook, b_scale) or (not a_scale.shape and a_scale.array is None):
             return "its weights or scales are computed at run time"
         if operands[0].shape[-1] > LONGEST_SUM:
@@ -137,6 +151,8 @@ class BlockMatMul(Kernel):
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:
         if operands[5] is not None:
             return "its kernel has no residual"
+        if math.prod(operands[0].shape[:-1]) > 16 * MOST_PROGRAMS:
+            return _TOO_MANY
         if attributes["block"] not in (32, 64, 128, 256):
             return f"blocks of {attributes['block']} have no kernel"
         return Epilogue(4, attributes).objection(operands)

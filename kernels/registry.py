@@ -11,12 +11,28 @@ import numpy as np
 
 from qcompiler.kernels.cards import Card
 
-__all__ = ["DOMAIN", "Argument", "Attributes", "Given", "Held", "Kernel", "Launch", "Made", "Operand", "Port", "Size"]
+__all__ = [
+    "DOMAIN",
+    "MOST_PROGRAMS",
+    "Argument",
+    "Attributes",
+    "Given",
+    "Held",
+    "Kernel",
+    "Launch",
+    "Made",
+    "Operand",
+    "Port",
+    "Size",
+]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 DOMAIN = "qcompiler"
 """The domain of the operators."""
+
+MOST_PROGRAMS = 65_535
+"""Programs along the second axis of a launch (CUDA's limit); along the first there may be 2**31 - 1."""
 
 Attributes: TypeAlias = "Mapping[str, Any]"
 

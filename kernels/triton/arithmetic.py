@@ -36,21 +36,21 @@ def exp(x):
 @triton.jit
 def sigmoid(x):
     """1 / (1 + exp(-x))."""
-    return tl.div_rn(1.0 + x * 0.0, 1.0 + exp(-x))
+    return tl.div_rn(1.0, 1.0 + exp(-x))
 
 
 @triton.jit
 def tanh(x):
     """1 - 2 / (exp(2x) + 1)."""
     e = exp(x * 2.0)
-    return 1.0 - tl.div_rn(2.0 + x * 0.0, e + 1.0)
+    return 1.0 - tl.div_rn(2.0, e + 1.0)
 
 
 @triton.jit
 def erf(x):
     """Error function."""
     z = tl.abs(x)
-    t = tl.div_rn(1.0 + z * 0.0, z * 0.3275911 + 1.0)
+    t = tl.div_rn(1.0, z * 0.3275911 + 1.0)
     p = t * 1.061405429 + -1.453152027
     p = p * t + 1.421413741
     p = p * t + -0.284496736
@@ -88,6 +88,7 @@ def activate(x, low, high, ACTIVATION: tl.constexpr):
 @triton.jit
 def to_int8(x, scale, zero):
     """QuantizeLinear to int8: divide, round half to even, saturate. Not a number becomes the lowest."""
-    x = tl.div_rn(x, scale + x * 0.0)
+    x = tl.div_rn(x, scale)
+    x = tl.where(x == x, x, -128.0 - zero)
     x = tl.minimum(tl.maximum(x, -128.0 - zero), 127.0 - zero)
     return (half_even(x) + zero).to(tl.int32).to(tl.int8)

@@ -25,7 +25,7 @@ def dynamic_matmul(a_ptr, b_ptr, multiplier_ptr, bias_ptr, residual_ptr, scalars
     for start in range(0, K, BLOCK_K):
         left = tl.load(a + start, mask=inside_m[:, None] & (inner < K - start)[None, :], other=0.0).to(tl.float32)
         most = tl.maximum(most, tl.max(tl.abs(left), axis=1))
-    scale = tl.div_rn(most, 127.0 + most * 0.0)
+    scale = tl.div_rn(most, 127.0)
     scale = tl.where(scale > 1.1754944e-38, scale, 1.0)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
     for start in range(0, K, BLOCK_K):

@@ -42,7 +42,7 @@ def int8_norm(x_ptr, gain_ptr, bias_ptr, scalars_ptr, M, K, output_ptr, BLOCK: t
         inside = inner < K - start
         x = tl.load(x_ptr + row * K + start + inner, mask=inside, other=0).to(tl.int32) - zero
         real = x.to(tl.float32) - mean
-        real = tl.div_rn(real, deviation + real * 0.0)
+        real = tl.div_rn(real, deviation)
         real = real * tl.load(gain_ptr + start + inner, mask=inside, other=0.0)
         if BIAS:
             real = real + tl.load(bias_ptr + start + inner, mask=inside, other=0.0)

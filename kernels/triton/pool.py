@@ -43,7 +43,7 @@ def int8_pool(x_ptr, scalars_ptr, M, H, W, C, OH, OW, KH, KW, stride_h, stride_w
             share = count * 0 + KH * KW
         share = tl.maximum(share, 1)
         real = (total - count[:, None] * zero.to(tl.int32)).to(tl.float32) * scale
-        real = tl.div_rn(real, share.to(tl.float32)[:, None] + real * 0.0)
+        real = tl.div_rn(real, share.to(tl.float32)[:, None])
         result = to_int8(real, tl.load(scalars_ptr + 2), tl.load(scalars_ptr + 3))
     else:
         result = best.to(tl.int8)

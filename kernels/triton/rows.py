@@ -16,7 +16,7 @@ def quantize_rows(x_ptr, M, K, output_ptr, scale_ptr, BLOCK: tl.constexpr):
         x = tl.load(x_ptr + row * K + start + inner, mask=inner < K - start, other=0.0).to(tl.float32)
         largest = tl.maximum(largest, tl.abs(x))
     most = tl.max(largest, axis=0)
-    scale = tl.div_rn(most, 127.0 + most * 0.0)
+    scale = tl.div_rn(most, 127.0)
     scale = tl.where(scale > 1.1754944e-38, scale, 1.0)
     tl.store(scale_ptr + row, scale)
     for start in range(0, K, BLOCK):

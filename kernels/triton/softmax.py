@@ -30,5 +30,5 @@ def int8_softmax(x_ptr, table_ptr, scalars_ptr, M, K, output_ptr, BLOCK: tl.cons
         inside = inner < K - start
         x = tl.load(x_ptr + row * K + start + inner, mask=inside, other=-128).to(tl.int32)
         power = tl.load(table_ptr + (most - x), mask=inside, other=0).to(tl.float32)
-        real = tl.div_rn(power, whole + power * 0.0)
+        real = tl.div_rn(power, whole)
         tl.store(output_ptr + row * K + start + inner, to_int8(real, scale, zero), mask=inside)

@@ -234,6 +234,26 @@ def upsamples(draw: Any) -> Call:
 
 
 @st.composite
+def edges(draw: Any, name: str) -> Call:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    turned = draw(st.booleans())
+    shape = (
+        draw(st.tuples(st.integers(1, 3), SIZES, st.integers(1, 9), st.integers(1, 9)))
+        if turned
+        else draw(st.sampled_from([(), (5,), (3, 700)]))
+    )
+    parts = [scale(rng).reshape(()), zero(draw)]
+    if name == "Dequantize":
+        return _call(name, [int8(rng, shape), *parts], {"first": int(turned), "half": draw(st.integers(0, 1))}, {0})
+    x = np.asarray(rng.standard_normal(shape) * np.exp(rng.uniform(-3, 5))).astype(
+        draw(st.sampled_from([np.float32, np.float16]))
+    )
+    if x.size > 3:
+        x.reshape(-1)[:3] = np.nan, np.inf, -np.inf
+    return _call(name, [x, *parts], {"last": int(turned)}, {0})
+
+
+@st.composite
 def codebooks(draw: Any) -> Call:
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     m, n, k, bits = draw(SIZES), draw(SIZES), draw(st.integers(1, 150)), draw(st.sampled_from([2, 3, 4]))
@@ -279,5 +299,7 @@ CALLS = {
     "Int8Softmax": rows("Int8Softmax"),
     "Int8LayerNorm": rows("Int8LayerNorm"),
     "Int8RMSNorm": rows("Int8RMSNorm"),
+    "Quantize": edges("Quantize"),
+    "Dequantize": edges("Dequantize"),
     "QuantizeRows": rows("QuantizeRows"),
 }

@@ -24,6 +24,11 @@ def alone(call: Call, opset: int) -> tuple[Model, dict[str, Any]]:
     inputs: list[Value | None] = []
     feeds = {}
     for index, array in enumerate(call.arrays):
+        array = (
+            array
+            if array is None or array.dtype.kind != "f"
+            else np.asarray(np.nan_to_num(array, posinf=np.inf, neginf=-np.inf))
+        )
         if array is None:
             inputs.append(None)
         elif index in call.constant:
@@ -49,7 +54,8 @@ def test_the_body_equals_the_reference(name: str) -> None:
         model, feeds = alone(call, opset)
         onnx.checker.check_model(onnx.load_from_string(to_bytes(model)), full_check=False)
         found = open_session(model, optimize=False).run(feeds)
-        for made, wanted in zip(found.values(), call.kernel.reference(call.complete, call.settled), strict=True):
+        arrays = call.kernel.complete([feeds.get(f"x{index}", array) for index, array in enumerate(call.arrays)])
+        for made, wanted in zip(found.values(), call.kernel.reference(arrays, call.settled), strict=True):
             assert made.dtype == wanted.dtype and made.shape == wanted.shape
             if made.dtype == np.int8:
                 off = np.abs(made.astype(int) - wanted.astype(int))

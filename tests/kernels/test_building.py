@@ -21,7 +21,7 @@ triton = pytest.importorskip("triton", reason="the extra triton is not installed
 PRODUCTS = re.compile(r"(?:mma\.sync|wgmma\.mma_async|tcgen05\.mma)\S*(?:s8\.s8|i8)")
 NO_PRODUCT = {
     "depthwise:int8_depthwise", "pool:int8_pool", "elementwise:int8_binary", "elementwise:int8_lookup",
-    "movement:int8_concat", "movement:int8_upsample", "softmax:int8_softmax", "norm:int8_norm", "rows:quantize_rows",
+    "movement:int8_concat", "movement:int8_upsample", "quantize:quantize", "quantize:dequantize", "quantize:quantize_line", "quantize:dequantize_line", "softmax:int8_softmax", "norm:int8_norm", "rows:quantize_rows",
 }  # fmt: skip
 
 
@@ -98,6 +98,10 @@ def others(kind: str) -> list[tuple[str, list[Any], dict[str, Any]]]:
         ("Int8Concat", [scale, zero, image, scale, zero, image, scale, zero], {}),
         ("Int8Upsample", [image], {"factors": (2, 2)}),
         ("Int8Lookup", [image, one("int8", 256)], {}),
+        ("Quantize", [one("float16", 1, 64, 32, 32, fixed=False), scale, zero], {"last": 1}),
+        ("Quantize", [one("float32", 64, 768, fixed=False), scale, zero], {}),
+        ("Dequantize", [image, scale, zero], {"first": 1, "half": 1}),
+        ("Dequantize", [rows, scale, zero], {}),
         ("Int8Softmax", [rows, scale, scale, zero], {}),
         ("Int8LayerNorm", [rows, scale, zero, vector, vector, scale, zero], {}),
         ("Int8RMSNorm", [rows, scale, zero, vector, None, scale, zero], {}),

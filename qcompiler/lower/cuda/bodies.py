@@ -45,7 +45,7 @@ class Variant:
 
 def fixed_attributes(kernel: str, attributes: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """The attributes that decide the body of a node."""
-    names = ["activation", "residual", "half", "transB", "bits", "block"]
+    names = ["activation", "residual", "half", "transB", "bits", "block", "last", "first"]
     found = [(name, attributes[name]) for name in names if name in attributes]
     if kernel == "Int8ConvTranspose":
         found.append(("group", attributes["group"]))
@@ -340,6 +340,19 @@ def _lookup(w: _Writer) -> None:
     w("Gather", "table", w("Add", w.to(_INT32, "x"), w.constant("int32 {128}")), give="y")
 
 
+def _quantize(w: _Writer) -> None:
+    w.quantized(w.to(_FLOAT, "x"), give="t" if w.fixed["last"] else "y")
+    if w.fixed["last"]:
+        w.turned("t", 0, 2, 3, 1, give="y")
+
+
+def _dequantize(w: _Writer) -> None:
+    real = w.real("x", "x_scale", "x_zero_point")
+    if w.fixed["first"]:
+        real = w.turned(real, 0, 3, 1, 2)
+    w.to(_HALF if w.fixed["half"] else _FLOAT, real, give="y")
+
+
 def _softmax(w: _Writer) -> None:
     w.quantized(w("Softmax", w("Mul", w.to(_FLOAT, "x"), "x_scale"), axis=" = -1"))
 
@@ -360,6 +373,7 @@ def _rms_norm(w: _Writer) -> None:
 _BODIES: dict[str, Callable[[_Writer], None]] = {
     "BlockMatMul": _blocks,
     "CodebookMatMul": _codebook,
+    "Dequantize": _dequantize,
     "DynamicMatMul": _dynamic,
     "Int8Add": _pair("Add"),
     "Int8AveragePool": _average_pool,
@@ -374,6 +388,7 @@ _BODIES: dict[str, Callable[[_Writer], None]] = {
     "Int8RMSNorm": _rms_norm,
     "Int8Softmax": _softmax,
     "Int8Upsample": _upsample,
+    "Quantize": _quantize,
     "QuantizeRows": _quantize_rows,
 }
 

@@ -99,22 +99,28 @@ class _Emitter:
         if form in there:
             return there[form]
         if form == FLOAT:
-            source = there.get(FLOAT_LAST)
-            if source is not None:
-                made = self._transposed(source, _FROM_LAST)
+            if FLOAT_LAST in there:
+                made = self._transposed(there[FLOAT_LAST], _FROM_LAST)
+            elif INT8_LAST in there:
+                made = self._edge("Dequantize", there[INT8_LAST], value, {"first": 1}, _FROM_LAST)
             else:
-                made = self._dequantized(self._get(value, INT8), value)
+                made = self._edge("Dequantize", there[INT8], value, {})
         elif form == FLOAT_LAST:
             made = self._transposed(self._get(value, FLOAT), _TO_LAST)
         elif form == INT8:
             if INT8_LAST in there:
                 made = self._transposed(there[INT8_LAST], _FROM_LAST)
             else:
-                made = self._quantized(self._get(value, FLOAT), value)
+                made = self._edge("Quantize", self._get(value, FLOAT), value, {})
+        elif INT8 in there:
+            made = self._transposed(there[INT8], _TO_LAST)
+        elif FLOAT_LAST in there:
+            made = self._edge("Quantize", there[FLOAT_LAST], value, {})
         else:
-            made = self._transposed(self._get(value, INT8), _TO_LAST)
+            made = self._edge("Quantize", self._get(value, FLOAT), value, {"last": 1}, _TO_LAST)
         if not made.name:
             made.name = f"{value.name}_{form}"
+        made.quant = value.quant
         there[form] = made
         return made
 
@@ -130,17 +136,14 @@ class _Emitter:
         node.output.type = TensorType(source.dtype, shape)
         return self._behind(source, node)
 
-    def _quantized(self, source: Value, value: Value) -> Value:
-        scale, zero = self._parameters(value)
-        node = Node("QuantizeLinear", [source, scale, zero], name=f"{value.name}/quantize")
-        node.output.type = TensorType(DType.INT8, source.shape)
-        return self._behind(source, node)
-
-    def _dequantized(self, source: Value, value: Value) -> Value:
-        scale, zero = self._parameters(value)
-        node = Node("DequantizeLinear", [source, scale, zero], name=f"{value.name}/dequantize")
-        node.output.type = TensorType(DType.FLOAT, source.shape)
-        return self._behind(source, node)
+    def _edge(
+        self, op: str, source: Value, value: Value, attributes: dict[str, Any], axes: tuple[int, ...] | None = None
+    ) -> Value:
+        """``source``, which is ``value`` in another form, to integers or back, by its scale."""
+        shape = source.shape if axes is None else _permuted(source.shape, axes)
+        inputs = [source, *self._parameters(value)]
+        name = f"{value.name}/{op.lower()}"
+        return self._behind(source, kernel_node(self.copy, op, inputs, attributes, shape=shape, name=name))
 
     def _parameters(self, value: Value) -> tuple[Value, Value]:
         quant = self._quant(value)
@@ -183,6 +186,7 @@ class _Emitter:
             node = self._product(group, form, attributes, epilogue)
         made = node.output
         made.name = f"{group.output.name}_{'int8' if integer else 'kernel'}"
+        made.quant = group.output.quant
         self.graph.insert_before(before, node)
         last = (INT8_LAST if integer else FLOAT_LAST) if pictures else (INT8 if integer else FLOAT)
         self.forms[group.output] = {last: made}

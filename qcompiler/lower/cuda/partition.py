@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.data import InputSpec
+from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_node, dependencies
 from qcompiler.kernels import KERNELS
@@ -219,10 +220,8 @@ def placement(model: Model) -> list[dict[str, Any]]:
 
 
 def _why_not(node: Node) -> str:
-    if node.is_op("QuantizeLinear", "DequantizeLinear"):
-        return "an edge between floats and integers"
-    if node.is_op("Transpose") and node.output.dtype is not None and node.output.dtype.name == "INT8":
-        return "an edge between channels first and channels last"
+    if node.output.dtype is DType.INT8:
+        return "it moves int8 elements, which onnxruntime does as well"
     if any(True for _ in node.subgraphs()):
         return "it holds graphs of its own"
     return "there is no int8 kernel for it, or its group stays float"

@@ -15,7 +15,8 @@ from qcompiler.lower.cuda.ahead import build_kernels
 from qcompiler.lower.cuda.bodies import OLDEST_OPSET
 from qcompiler.lower.cuda.cost import node_seconds
 from qcompiler.lower.cuda.emission import emit_kernels
-from qcompiler.lower.cuda.legality import find_groups, glue_candidates, glue_nodes
+from qcompiler.lower.cuda.halves import to_halves
+from qcompiler.lower.cuda.legality import find_groups, glue_nodes
 from qcompiler.lower.cuda.partition import open_program, placement
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
@@ -32,10 +33,11 @@ class OrtCuda(Target):
     """onnxruntime and our kernels on a card of NVIDIA's.
 
     ``architectures`` are what kernels are compiled for ahead of time: compute capabilities, 10 * major + minor. Costs
-    are estimated for the last of them.
+    are estimated for the last of them. ``float16`` lets what stays float run in float16 where it fits.
     """
 
     architectures: tuple[int, ...] = ARCHITECTURES
+    float16: bool = True
 
     name: ClassVar[str] = "ort-cuda"
     description: ClassVar[str] = "onnxruntime, CUDA provider, with Triton kernels in int8 for products and convolutions"
@@ -82,12 +84,11 @@ class OrtCuda(Target):
         return frozenset({STATIC, DYNAMIC, WEIGHTS})
 
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
-        """What groups read and give, and what may run in integers between them."""
+        """Everything that is float: what is not quantized may run in float16 where its range is known."""
         values: dict[Value, None] = {}
         for group in groups:
             values.update(dict.fromkeys((*group.data, group.output)))
-        for node in glue_candidates(model):
-            values[node.output] = None
+        values.update(dict.fromkeys(value for node in model.graph for value in node.outputs if value.name))
         return [value for value in values if value.dtype is DType.FLOAT]
 
     def lower(self, model: Model, plan: Plan) -> Model:
@@ -101,6 +102,8 @@ class OrtCuda(Target):
         glue = glue_nodes(model, active, {group.output for group in kernels if group.output.quant is not None})
         emit_kernels(copy, mapping, plan, glue)
         emit_weight_only(copy, mapping, plan)
+        if self.float16:
+            to_halves(copy, {value: _largest(value) for value in _values(copy) if value.quant is not None})
         return copy
 
     def open(self, model: Model, threads: int) -> Runner:
@@ -118,3 +121,13 @@ class OrtCuda(Target):
     def runs_on(self, model: Model) -> list[dict[str, Any]]:
         """For each node of the main graph a kernel of ours or onnxruntime, and why."""
         return placement(model)
+
+
+def _values(model: Model) -> list[Value]:
+    return [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+
+
+def _largest(value: Value) -> float:
+    """The largest magnitude that calibration has seen."""
+    assert value.quant is not None
+    return max(abs(value.quant.observed[0]), abs(value.quant.observed[1]))

@@ -1,0 +1,223 @@
+"""What stays float runs in float16, where calibration has seen that it fits.
+
+A value whose range was never seen stays float32, and so does a node that onnxruntime has no float16 kernel for, or
+whose small constants would vanish. A stretch of nodes that would need as many casts as it has nodes is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
+from qcompiler.kernels import DOMAIN
+from qcompiler.lower.cuda.nodes import attributes_of, kernel_node
+from qcompiler.rewrite import drop_constant_if_unused
+
+__all__ = ["to_halves"]
+
+_LARGEST = 3e4  # half of float16's largest: other samples may go beyond what calibration has seen
+_SMALLEST = 6.2e-5  # below it float16 loses digits, then everything
+_FEW = 16  # elements of a constant that is a number rather than weights
+
+_HALF_OPS = frozenset(
+    [
+        "Add",
+        "AveragePool",
+        "Clip",
+        "Concat",
+        "Conv",
+        "ConvTranspose",
+        "Div",
+        "Elu",
+        "Erf",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Gelu",
+        "Gemm",
+        "GlobalAveragePool",
+        "GlobalMaxPool",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LayerNormalization",
+        "LeakyRelu",
+        "MatMul",
+        "MaxPool",
+        "Mul",
+        "Neg",
+        "Pad",
+        "Relu",
+        "Reshape",
+        "Sigmoid",
+        "Slice",
+        "Softmax",
+        "Split",
+        "Squeeze",
+        "Sub",
+        "Tanh",
+        "Transpose",
+        "Unsqueeze",
+        "Where",
+        "com.microsoft:Gelu",
+        "com.microsoft:FastGelu",
+        "com.microsoft:QuickGelu",
+    ]
+)
+"""Operators with a float16 kernel in onnxruntime's CUDA provider whose result does not hang on more digits."""
+
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
+
+def to_halves(model: Model, magnitudes: Mapping[Value, float]) -> int:
+    """Let nodes of the main graph run in float16; how many do.
+
+    ``magnitudes`` are the largest seen of values. Inputs and outputs of the model keep their types.
+    """
+    graph = model.graph
+    captured = {value for inner in model.graphs() if inner is not graph for node in inner for value in node.inputs}
+    captured |= {value for inner in model.graphs() if inner is not graph for value in inner.outputs}
+
+    def fits(value: Value) -> bool:
+        return value not in captured and magnitudes.get(value, np.inf) <= _LARGEST
+
+    chosen = {node for node in graph if _able(node, fits)}
+    chosen -= _not_worth(graph, chosen)
+    _Halver(model, chosen, fits).run()
+    return len(chosen)
+
+
+def _able(node: Node, fits: Any) -> bool:
+    """True when ``node`` may run in float16: everything float that it reads and gives fits."""
+    kind = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+    if kind not in _HALF_OPS or not all(fits(value) for value in node.outputs if value.dtype is DType.FLOAT):
+        return False
+    floats = [value for value in node.inputs if value is not None and value.dtype is DType.FLOAT]
+    if not floats or any(value.dtype is not DType.FLOAT for value in node.outputs if value.uses):
+        return False
+    return all(_constant_fits(value) if value.const is not None else fits(value) for value in floats)
+
+
+def _constant_fits(value: Value) -> bool:
+    held = value.constant
+    if held is None:
+        return False
+    array = np.abs(held.numpy())
+    if array.size == 0 or not np.isfinite(array).all():
+        return False
+    small = array[(array > 0) & (array < _SMALLEST)]
+    return float(array.max()) <= _LARGEST and not (array.size <= _FEW and small.size)
+
+
+def _not_worth(graph: Graph, chosen: set[Node]) -> set[Node]:
+    """Nodes of stretches whose casts would eat what they gain: without a product, and at least a cast a node."""
+    left: set[Node] = set()
+    seen: set[Node] = set()
+    for start in graph:
+        if start not in chosen or start in seen:
+            continue
+        stretch, waiting = [start], [start]
+        seen.add(start)
+        casts: set[tuple[Value, bool]] = set()
+        while waiting:
+            node = waiting.pop()
+            near = [(value.producer, value, True) for value in node.inputs if value is not None and value.const is None]
+            near += [(user, value, False) for value in node.outputs for user in value.users()]
+            for other, value, incoming in near:
+                if value.dtype is not DType.FLOAT:
+                    continue
+                if other in chosen:
+                    if other not in seen and other is not None:
+                        seen.add(other)
+                        stretch.append(other)
+                        waiting.append(other)
+                elif other is None or other.domain != DOMAIN:
+                    casts.add((value, incoming))
+            casts |= {(value, False) for value in node.outputs if value.is_output}
+        if len(casts) >= len(stretch) and not any(node.is_op(*_PRODUCTS) for node in stretch):
+            left.update(stretch)
+    return left
+
+
+class _Halver:
+    def __init__(self, model: Model, chosen: set[Node], fits: Any) -> None:
+        self.model, self.graph, self.chosen, self.fits = model, model.graph, chosen, fits
+        self.declared = [value.shape for value in model.graph.outputs]
+        self.halves: dict[Value, Value] = {}
+        self.floats: dict[Value, Value] = {}
+
+    def run(self) -> None:
+        for node in self.graph:
+            if node in self.chosen:
+                self._half(node)
+            elif node.domain == DOMAIN:
+                self._kernel(node)
+            else:
+                for place, value in enumerate(node.inputs):
+                    if value is not None and value in self.floats:
+                        node.set_input(place, self._float(value))
+        for place, value in enumerate(self.graph.outputs):
+            if value in self.floats:
+                wide = self._cast(value, DType.FLOAT)
+                wide.type = TensorType(DType.FLOAT, self.declared[place])
+                wide.name, value.name = value.name, f"{value.name}_half"
+                self.graph.set_output(place, wide)
+
+    def _half(self, node: Node) -> None:
+        """``node`` on float16."""
+        old = [value for value in node.inputs if value is not None and value.const is not None]
+        for place, value in enumerate(node.inputs):
+            if value is not None and value.dtype is DType.FLOAT:
+                node.set_input(place, self._narrow(value))
+        for value in node.outputs:
+            self._becomes_half(value)
+        for value in dict.fromkeys(old):
+            drop_constant_if_unused(value)
+
+    def _kernel(self, node: Node) -> None:
+        """A kernel reads floats of either kind, and may give float16."""
+        if "half" not in node.attrs or node.output.dtype is not DType.FLOAT or not self.fits(node.output):
+            return
+        made = kernel_node(
+            self.model, node.op_type, node.inputs, {**attributes_of(node), "half": 1}, shape=node.output.shape,
+            name=node.name,
+        )  # fmt: skip
+        self.graph.insert_before(node, made)
+        old, new = node.output, made.output
+        new.name, new.quant = old.name, old.quant
+        old.replace_uses(new)
+        self.graph.remove(node)
+        self.floats[new] = new
+
+    def _becomes_half(self, value: Value) -> None:
+        value.type = TensorType(DType.FLOAT16, value.shape)
+        self.floats[value] = value
+
+    def _narrow(self, value: Value) -> Value:
+        """``value`` in float16."""
+        if value.dtype is DType.FLOAT16:
+            return value
+        if value not in self.halves:
+            if value.constant is not None:
+                array = value.constant.numpy().astype(np.float16)
+                self.halves[value] = self.graph.add_constant(tensor(array), f"{value.name}_half")
+            else:
+                self.halves[value] = self._cast(value, DType.FLOAT16)
+        return self.halves[value]
+
+    def _float(self, value: Value) -> Value:
+        """A value that became float16, in float32 again."""
+        if self.floats[value] is value:
+            self.floats[value] = self._cast(value, DType.FLOAT)
+        return self.floats[value]
+
+    def _cast(self, value: Value, to: DType) -> Value:
+        node = Node("Cast", [value], {"to": int(to)}, name=f"{value.name}/{to.name.lower()}")
+        node.output.type = TensorType(to, value.shape)
+        node.output.name = f"{value.name}_{to.name.lower()}"
+        self.graph.insert_after(value.producer, node)
+        return node.output
