@@ -5,6 +5,8 @@ JOBS ?= 2
 # What trains, for the tests of training; TORCH= leaves it out, and they are skipped. Where the index has a CPU build of
 # exactly this version it is small.
 TORCH ?= torch==2.13.0
+# What interprets and compiles kernels, for their tests; TRITON= leaves it out, and they are skipped.
+TRITON ?= triton==3.9.0
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -47,6 +49,7 @@ clean:
 $(DEV): pyproject.toml
 	$(call install,.[dev])
 	$(if $(TORCH),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)' || echo 'no $(TORCH): tests of training are skipped')
+	$(if $(TRITON),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TRITON)' || echo 'no $(TRITON): tests of kernels are skipped')
 	@touch $(BASE) $(DEV)
 
 $(BASE): pyproject.toml

@@ -130,7 +130,9 @@ def measure(job: Job, model: Model) -> Measured:
     first = next(iter(samples))
     before, after, estimates = None, None, estimated(job.target, job.origin, model)
     if estimates is None:
-        before, after = interleaved([source, session], first)
+        # A target of another kind than the session's runs the source in its own way too.
+        apart = job.target.estimated(model) is not None
+        before, after = interleaved([job.target.open(job.origin, job.threads) if apart else source, session], first)
     batch = next((array.shape[0] for array in first.values() if getattr(array, "ndim", 0)), 1)
     measured = Measured(model, quality, before, after, estimates, job.target.estimated_for, job.threads, int(batch))
     if metric is not None:

@@ -118,8 +118,13 @@ class Target(ABC):
         """``model``, lowered or not, ready to run as the target runs it. Raises LoweringError."""
         return open_session(model, threads=threads)
 
+    @property
+    def timed_here(self) -> bool:
+        """True when what :meth:`open` gives runs as the target will, so that its time can be measured."""
+        return True
+
     def estimated(self, model: Model) -> Mapping[str, float] | None:
-        """Seconds of each node by its name, where this machine cannot measure the target; None where it can."""
+        """Seconds of nodes by their names, for a target whose nodes are not timed one by one; None where they are."""
         return None
 
     def kernels(self, model: Model, feeds: Mapping[str, Array], progress: Callable[[str], None]) -> KernelSet | None:

@@ -2,7 +2,7 @@
 
 from qcompiler.runtime.executor import Executor
 from qcompiler.runtime.latency import Timing, interleaved
-from qcompiler.runtime.machine import gpu_name, processor
+from qcompiler.runtime.machine import gpu_name, no_card, processor
 from qcompiler.runtime.program import KernelStep, Program, Runner, SessionStep
 from qcompiler.runtime.session import Session
 
@@ -16,5 +16,6 @@ __all__ = [
     "Timing",
     "gpu_name",
     "interleaved",
+    "no_card",
     "processor",
 ]

@@ -20,10 +20,10 @@ from qcompiler.kernels import KERNELS, Card, Given, Held, Launch, Made, Operand,
 from qcompiler.kernels.building import Built, Specialization, build, specialization
 from qcompiler.kernels.storing import read_kernels
 from qcompiler.kernels.tuning import asked, fastest, keep_tiles, known_tiles
-from qcompiler.runtime.driver import Driver, missing_driver
+from qcompiler.runtime.driver import Driver
 from qcompiler.runtime.program import KernelStep, Program, SessionStep
 
-__all__ = ["CudaExecutor", "no_card"]
+__all__ = ["CudaExecutor"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,13 +31,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 _PLANS = 8  # sets of input shapes whose buffers are kept
 _TIMED = 20  # launches that are timed together
 _BURST = 2  # launches in a row that are worth a graph
-
-
-def no_card() -> str:
-    """Why this machine cannot run programs on a card; empty where it can."""
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return "this onnxruntime has no CUDA provider (pip install onnxruntime-gpu)"
-    return missing_driver()
 
 
 @dataclass(frozen=True, eq=False)

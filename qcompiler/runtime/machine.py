@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 from pathlib import Path
 
-__all__ = ["gpu_name", "processor"]
+import onnxruntime
+
+from qcompiler.errors import LoweringError
+from qcompiler.runtime.driver import Driver, missing_driver
+
+__all__ = ["gpu_name", "no_card", "processor"]
 
 
 def processor() -> str:
@@ -17,11 +23,17 @@ def processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+@functools.cache
+def no_card() -> str:
+    """Why this machine cannot run programs on a card; empty where it can."""
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        return "this onnxruntime has no CUDA provider (pip install onnxruntime-gpu)"
+    return missing_driver()
+
+
+@functools.cache
 def gpu_name() -> str | None:
     """The first device's name and capability, as NVIDIA's driver tells them; None where there is none to ask."""
-    from qcompiler.errors import LoweringError
-    from qcompiler.runtime.driver import Driver
-
     try:
         driver = Driver()
     except LoweringError:

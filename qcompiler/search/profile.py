@@ -57,7 +57,7 @@ def profile_groups(
 def group_times(
     target: Target, model: Model, groups: Sequence[Group], feeds: Mapping[str, Any], *, runs: int = 10, threads: int = 1
 ) -> GroupTimes:
-    """Times of ``groups`` in ``model``: measured, or as the target estimates them where it is not here."""
+    """Times of ``groups`` in ``model``: measured, or as the target estimates them."""
     seconds = target.estimated(model)
     if seconds is None:
         return profile_groups(model, groups, feeds, runs=runs, threads=threads)[0]
@@ -73,7 +73,9 @@ def group_times(
 
 
 def estimated(target: Target, *models: Model) -> tuple[float, ...] | None:
-    """Seconds of an inference by each of ``models`` as ``target`` estimates them; None where it can be measured."""
+    """Seconds of an inference by each of ``models`` as ``target`` estimates them; None where they can be measured."""
+    if target.timed_here:
+        return None
     found = [target.estimated(model) for model in models]
     return tuple(sum(seconds.values()) for seconds in found if seconds is not None) if None not in found else None
 

@@ -23,51 +23,13 @@ _LARGEST = 3e4  # half of float16's largest: other samples may go beyond what ca
 _SMALLEST = 6.2e-5  # below it float16 loses digits, then everything
 _FEW = 16  # elements of a constant that is a number rather than weights
 
-_HALF_OPS = frozenset(
-    [
-        "Add",
-        "AveragePool",
-        "Clip",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "Div",
-        "Elu",
-        "Erf",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Gelu",
-        "Gemm",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LayerNormalization",
-        "LeakyRelu",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "Neg",
-        "Pad",
-        "Relu",
-        "Reshape",
-        "Sigmoid",
-        "Slice",
-        "Softmax",
-        "Split",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-        "com.microsoft:Gelu",
-        "com.microsoft:FastGelu",
-        "com.microsoft:QuickGelu",
-    ]
-)
+_HALF_OPS = frozenset({
+    "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Elu", "Erf", "Expand", "Flatten", "Gather",
+    "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization",
+    "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split",
+    "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where", "com.microsoft:Gelu", "com.microsoft:FastGelu",
+    "com.microsoft:QuickGelu",
+})  # fmt: skip
 """Operators with a float16 kernel in onnxruntime's CUDA provider whose result does not hang on more digits."""
 
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")

@@ -17,7 +17,7 @@ from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_node, depe
 from qcompiler.kernels import KERNELS
 from qcompiler.lower.cuda.nodes import attributes_of, kernel_of
 from qcompiler.onnx_io import infer_types, to_bytes
-from qcompiler.runtime import Executor, KernelStep, Program, Runner, SessionStep
+from qcompiler.runtime import Executor, KernelStep, Program, Runner, SessionStep, no_card
 
 __all__ = ["open_program", "placement", "program_of"]
 
@@ -40,10 +40,10 @@ def open_program(
     """
     program = program_of(model)
     if device != "cpu":
-        from qcompiler.runtime.cuda import CudaExecutor, no_card
-
         reason = no_card()
         if not reason:
+            from qcompiler.runtime.cuda import CudaExecutor
+
             return CudaExecutor(program, folder=folder, tune=tune, tell=tell)
         if device == "cuda":
             raise LoweringError(f"there is no card to run on: {reason}")

@@ -21,7 +21,7 @@ from qcompiler.lower.cuda.partition import open_program, placement
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only
 from qcompiler.onnx_io import upgrade_opset
-from qcompiler.runtime import Runner
+from qcompiler.runtime import Runner, no_card
 
 __all__ = ["OrtCuda"]
 
@@ -109,6 +109,11 @@ class OrtCuda(Target):
     def open(self, model: Model, threads: int) -> Runner:
         """The partitioned program; on the processor where there is no card."""
         return open_program(model, threads=threads)
+
+    @property
+    def timed_here(self) -> bool:
+        """Where there is a card."""
+        return not no_card()
 
     def estimated(self, model: Model) -> Mapping[str, float] | None:
         """Seconds of each node by the roofline of the card."""
