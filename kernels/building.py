@@ -73,7 +73,7 @@ class Built:
 def specialization(
     launch: Launch, operands: Sequence[Operand | None], results: Sequence[tuple[str, tuple[int, ...]]]
 ) -> Specialization:
-    """What ``launch`` has to be compiled for."""
+    """What ``launch`` has to be compiled for. Raises LoweringError for sizes beyond 32 bits."""
     types: list[str] = []
     divisible: list[int] = []
     for place, item in enumerate(launch.arguments):
@@ -87,6 +87,8 @@ def specialization(
             case Made(index):
                 types.append(_POINTERS[results[index][0]])
             case Size(value):
+                if value >= 1 << 31:
+                    raise LoweringError("its sizes do not fit 32 bits")
                 types.append("i32")
                 if value % _WIDE == 0:
                     divisible.append(place)
@@ -126,7 +128,7 @@ def _stamp(capability: int) -> str:
     except PackageNotFoundError:
         raise LoweringError("kernels are compiled by triton", hint="pip install 'qcompiler[triton]'") from None
     state = hashlib.sha256(f"{capability} {triton}".encode())
-    for path in sorted(_SOURCES.glob("*.py")):
+    for path in (Path(__file__).with_name("compiling.py"), *sorted(_SOURCES.glob("*.py"))):
         state.update(path.read_bytes())
     return state.hexdigest()[:16]
 

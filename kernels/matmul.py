@@ -26,7 +26,7 @@ from qcompiler.kernels.registry import (
     Size,
 )
 
-__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "per_channel", "scalar"]
+__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "has_row_scales", "per_channel", "scalar"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -87,11 +87,12 @@ class Int8MatMul(Kernel):
 
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:
         a, a_scale, a_zero, b, b_scale, b_zero = operands[:6]
-        if not known(a_zero, b_scale, b_zero) or (not _by_rows(a, a_scale) and a_scale.array is None):
+        if not known(a_zero, b_scale, b_zero) or (not has_row_scales(a, a_scale) and a_scale.array is None):
             return "its scales are computed at run time"
-        if a.shape[-1] > LONGEST_SUM:
+        both = scalar(a_zero) and scalar(b_zero)  # then a product reaches 255 * 255
+        if a.shape[-1] > (LONGEST_SUM // 2 if both else LONGEST_SUM):
             return TOO_LONG
-        if _by_rows(a, a_scale) and scalar(a_zero):
+        if has_row_scales(a, a_scale) and scalar(a_zero):
             return "scales of rows go with a zero point of 0"
         if len(b.shape) > 2 and b.shape[:-2] != a.shape[:-2]:
             return "its factors have other axes before the matrices"
@@ -105,7 +106,7 @@ class Int8MatMul(Kernel):
         batched = len(b.shape) > 2
         count = math.prod(a.shape[:-2]) if batched else 1
         rows = a.shape[-2] if batched else math.prod(a.shape[:-1])
-        by_rows = _by_rows(a, a_scale)
+        by_rows = has_row_scales(a, a_scale)
         zero_a, zero_b = scalar(a_zero), scalar(b_zero)
         multiplier = per_channel(b_scale.array, columns)
         if not by_rows:
@@ -138,8 +139,10 @@ class Int8MatMul(Kernel):
         return Launch("matmul:int8_matmul", arguments, constants, grid, tile.warps, tile.stages)
 
 
-def _by_rows(a: Operand, scale: Operand) -> bool:
-    """True when each row of ``a`` has a scale of its own."""
+def has_row_scales(a: Operand, scale: Operand) -> bool:
+    """True when each row of ``a`` has a scale of its own. One scale that never changes is the tensor's."""
+    if scale.array is not None and scale.array.size == 1:
+        return False
     return len(scale.shape) > 0 and len(scale.shape) == len(a.shape) - 1 and scale.shape == a.shape[:-1]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
-from qcompiler.kernels.matmul import TOO_LONG, per_channel, scalar
+from qcompiler.kernels.matmul import TOO_LONG, has_row_scales, per_channel, scalar
 from qcompiler.kernels.registry import (
     MOST_PROGRAMS,
     Argument,
@@ -77,28 +77,28 @@ class CodebookMatMul(Kernel):
         weights = codebook[unpack_fields(b, attributes["bits"], a.shape[-1])]
         total = int_matmul(a.astype(np.int16) - scalar(a_zero), weights.T)
         scale = np.asarray(a_scale, np.float32)
-        scale = scale[..., None] if scale.ndim else scale
+        scale = scale[..., None] if scale.ndim and scale.ndim == a.ndim - 1 else scale
         multiplier = np.asarray(scale * np.asarray(b_scale, np.float32))
         return [Epilogue(6, attributes).reference(total.astype(np.float32) * multiplier, arrays)]
 
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:
-        _, a_scale, a_zero, b, codebook, b_scale, _, residual = operands[:8]
-        if residual is not None:
-            return "its kernel has no residual"
+        _, a_scale, a_zero, b, codebook, b_scale = operands[:6]
         if math.prod(operands[0].shape[:-1]) > 16 * MOST_PROGRAMS:
             return _TOO_MANY
-        if not known(a_zero, b, codebook, b_scale) or (not a_scale.shape and a_scale.array is None):
+        if not known(a_zero, b, codebook, b_scale) or (
+            a_scale.array is None and not has_row_scales(operands[0], a_scale)
+        ):
             return "its weights or scales are computed at run time"
         if operands[0].shape[-1] > LONGEST_SUM:
             return TOO_LONG
-        if a_scale.shape and scalar(a_zero):
+        if has_row_scales(operands[0], a_scale) and scalar(a_zero):
             return "scales of rows go with a zero point of 0"
         return Epilogue(6, attributes).objection(operands)
 
     def launch(self, operands: Sequence[Any], attributes: Attributes, card: Card) -> Launch:
         a, a_scale, a_zero, b, codebook, b_scale = operands[:6]
         rows, columns, inner = math.prod(a.shape[:-1]), b.shape[0], a.shape[-1]
-        by_rows, zero = bool(a_scale.shape), scalar(a_zero)
+        by_rows, zero = has_row_scales(a, a_scale), scalar(a_zero)
         multiplier = per_channel(b_scale.array, columns)
         if not by_rows:
             multiplier = (np.asarray(a_scale.array, np.float32).reshape(-1)[0] * multiplier).astype(np.float32)
@@ -108,14 +108,13 @@ class CodebookMatMul(Kernel):
             offset = (-zero * weights.astype(np.int64).sum(axis=1)).astype(np.int32)
         block_m, block_n = (16, 32) if rows <= 16 else (64, 64)
         epilogue = Epilogue(6, attributes)
-        bias, _, scalars = epilogue.arguments(operands)
         arguments: tuple[Argument, ...] = (
             Given(0), Given(3), Given(4), Given(1) if by_rows else Held(_NOTHING), Held(multiplier), Held(offset),
-            bias, scalars, *map(Size, (rows, columns, inner)), Made(0),
+            *epilogue.arguments(operands), *map(Size, (rows, columns, inner)), Made(0),
         )  # fmt: skip
         constants = {
             "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": 128 if rows <= 16 else 64, "BITS": attributes["bits"],
-            "ROW_SCALE": int(by_rows), "OFFSET": int(zero != 0), **_shorter(epilogue.constants(operands)),
+            "ROW_SCALE": int(by_rows), "OFFSET": int(zero != 0), **epilogue.constants(operands),
         }  # fmt: skip
         grid = (-(-columns // block_n), -(-rows // block_m), 1)
         return Launch("packed:codebook_matmul", arguments, constants, grid, 4, 4)
@@ -149,8 +148,6 @@ class BlockMatMul(Kernel):
         return [Epilogue(4, attributes).reference(real * a_scale[..., None], arrays)]
 
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:
-        if operands[5] is not None:
-            return "its kernel has no residual"
         if math.prod(operands[0].shape[:-1]) > 16 * MOST_PROGRAMS:
             return _TOO_MANY
         if attributes["block"] not in (32, 64, 128, 256):
@@ -162,18 +159,13 @@ class BlockMatMul(Kernel):
         rows, columns, inner = math.prod(a.shape[:-1]), b.shape[0], a.shape[-1]
         block_m, block_n = (16, 32) if rows <= 16 else (64, 64)
         epilogue = Epilogue(4, attributes)
-        bias, _, scalars = epilogue.arguments(operands)
         arguments: tuple[Argument, ...] = (
-            Given(0), Given(2), Given(3), Given(1), bias, scalars, *map(Size, (rows, columns, inner)), Made(0),
+            Given(0), Given(2), Given(3), Given(1), *epilogue.arguments(operands),
+            *map(Size, (rows, columns, inner)), Made(0),
         )  # fmt: skip
         constants = {
             "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": attributes["block"],
-            **_shorter(epilogue.constants(operands)),
+            **epilogue.constants(operands),
         }  # fmt: skip
         grid = (-(-columns // block_n), -(-rows // block_m), 1)
         return Launch("packed:block_matmul", arguments, constants, grid, 4, 3)
-
-
-def _shorter(constants: dict[str, int]) -> dict[str, int]:
-    """Those of an epilogue that has no residual."""
-    return {name: value for name, value in constants.items() if not name.startswith("RESIDUAL")}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,25 +50,28 @@ def write_kernels(folder: Path, kernels: KernelSet) -> None:
     (folder / "index.json").write_text(text + "\n", encoding="utf-8")
 
 
-def read_kernels(folder: Path, capabilities: Sequence[int]) -> dict[str, Built]:
-    """By key the cubins of the first of ``capabilities`` for which there is one; empty where there is no folder.
+def read_kernels(folder: Path, capability: int) -> tuple[int, dict[str, Built]]:
+    """The newest architecture of which a device of ``capability`` can run cubins, and these by key; 0 and none where
+    there are none or no folder.
 
     Raises ImportFailure for an index that cannot be read or a file that is missing.
     """
     index = folder / "index.json"
     if not index.is_file():
-        return {}
+        return 0, {}
     found: dict[str, Built] = {}
     try:
         record = json.loads(index.read_text(encoding="utf-8"))
         if record["schema"] != _SCHEMA:
             raise ImportFailure(f"{index} is of schema {record['schema']}", hint="use a newer qcompiler")
+        there = {int(each) for item in record["kernels"] for each in item["cubins"]}
+        fitting = [each for each in there if each // 10 == capability // 10 and each <= capability]
+        made_for = max(fitting, default=0)
         for item in record["kernels"]:
-            fitting = [item["cubins"][str(each)] for each in capabilities if str(each) in item["cubins"]]
-            if fitting:
-                one = fitting[0]
+            one = item["cubins"].get(str(made_for))
+            if one is not None:
                 cubin = (folder / one["file"]).read_bytes()
                 found[item["key"]] = Built(cubin, one["entry"], one["shared"], one["warps"], one["hidden"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImportFailure(f"{index} cannot be read: {error}", hint="compile again") from None
-    return found
+    return made_for, found

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# Triton decides when its functions are loaded whether it interprets them, and some test loads every module. What is
+# compiled is compiled in another process.
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # No deadline: a slow machine is not a bug. In CI every run draws the same examples, so a failure there can be repeated.

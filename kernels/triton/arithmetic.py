@@ -6,6 +6,8 @@ The order of operations is that of the numpy functions of the same names; change
 import triton
 import triton.language as tl
 
+__all__ = ["activate", "erf", "exp", "half_even", "sigmoid", "tanh", "to_int8"]
+
 _MAGIC = tl.constexpr(12582912.0)  # 1.5 * 2**23: adding and taking it away rounds half to even below 2**22
 
 

@@ -6,6 +6,8 @@ import triton.language as tl
 from qcompiler.kernels.triton.epilogue import finish
 from qcompiler.kernels.triton.matmul import tile_of
 
+__all__ = ["int8_conv", "source"]
+
 
 @triton.jit
 def source(at, tap, stride, before, dilation, size, TRANSPOSED: tl.constexpr):

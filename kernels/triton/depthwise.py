@@ -6,6 +6,8 @@ import triton.language as tl
 from qcompiler.kernels.triton.conv import source
 from qcompiler.kernels.triton.epilogue import finish
 
+__all__ = ["int8_depthwise"]
+
 
 @triton.jit
 def int8_depthwise(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr, residual_ptr, scalars_ptr,

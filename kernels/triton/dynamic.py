@@ -7,6 +7,8 @@ from qcompiler.kernels.triton.arithmetic import to_int8
 from qcompiler.kernels.triton.epilogue import finish
 from qcompiler.kernels.triton.matmul import tile_of
 
+__all__ = ["dynamic_matmul"]
+
 
 @triton.jit
 def dynamic_matmul(a_ptr, b_ptr, multiplier_ptr, bias_ptr, residual_ptr, scalars_ptr, M, N, K, output_ptr,

@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import activate, to_int8
 
+__all__ = ["int8_binary", "int8_lookup"]
+
 
 @triton.jit
 def int8_binary(a_ptr, b_ptr, scalars_ptr, SIZE, OUTER, INNER, output_ptr, BLOCK: tl.constexpr, PRODUCT: tl.constexpr,

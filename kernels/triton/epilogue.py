@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import activate, to_int8
 
+__all__ = ["finish"]
+
 # Places in the tensor of scalars, as qcompiler.kernels.epilogue writes it.
 Y_SCALE = tl.constexpr(0)
 Y_ZERO = tl.constexpr(1)

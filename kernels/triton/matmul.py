@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.epilogue import finish
 
+__all__ = ["int8_matmul", "tile_of"]
+
 
 @triton.jit
 def tile_of(M, N, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, GROUP_M: tl.constexpr):

@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
 
+__all__ = ["int8_concat", "int8_upsample", "part"]
+
 
 @triton.jit
 def part(x_ptr, scalars_ptr, NUMBER: tl.constexpr, row, column, start, WIDTH, inside):

@@ -8,6 +8,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
 
+__all__ = ["int8_norm"]
+
 
 @triton.jit
 def int8_norm(x_ptr, gain_ptr, bias_ptr, scalars_ptr, M, K, output_ptr, BLOCK: tl.constexpr, CENTERED: tl.constexpr,

@@ -5,12 +5,26 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.epilogue import finish
 
+__all__ = ["block_matmul", "codebook_matmul", "fields"]
+
 
 @triton.jit
-def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, offset_ptr, bias_ptr, scalars_ptr,
-                    M, N, K, output_ptr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-                    BITS: tl.constexpr, ROW_SCALE: tl.constexpr, OFFSET: tl.constexpr, BIAS: tl.constexpr,
-                    ACTIVATION: tl.constexpr, OUTPUT_INT8: tl.constexpr):  # fmt: skip
+def fields(held, FIELD: tl.constexpr):
+    """Fields of FIELD bits of bytes [N, K], low bits first, side by side: [N, K * 8 / FIELD]."""
+    if FIELD == 4:
+        found = tl.interleave(held & 15, held >> 4)
+    else:
+        found = tl.interleave(tl.interleave(held & 3, (held >> 4) & 3), tl.interleave((held >> 2) & 3, (held >> 6) & 3))
+    return found
+
+
+@triton.jit
+def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, offset_ptr, bias_ptr, residual_ptr,
+                    scalars_ptr, M, N, K, output_ptr,
+                    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BITS: tl.constexpr,
+                    ROW_SCALE: tl.constexpr, OFFSET: tl.constexpr, BIAS: tl.constexpr,
+                    RESIDUAL: tl.constexpr, RESIDUAL_INT8: tl.constexpr, ACTIVATION: tl.constexpr,
+                    OUTPUT_INT8: tl.constexpr):  # fmt: skip
     """A int8 [M, K] with B uint8 [N, ceil(K / per byte)], indices low bits first into ``codebook`` int8 [2**BITS].
 
     Indices of 3 bits take 4 each. Scales as in int8_matmul.
@@ -28,10 +42,10 @@ def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, o
         inside_k = k < K
         left = tl.load(a_ptr + rows[:, None].to(tl.int64) * K + k[None, :],
                        mask=inside_m[:, None] & inside_k[None, :], other=0)  # fmt: skip
-        held = tl.load(b_ptr + columns[None, :].to(tl.int64) * width + (k // PER)[:, None],
-                       mask=inside_k[:, None] & inside_n[None, :], other=0).to(tl.int32)  # fmt: skip
-        index = (held >> ((k % PER) * FIELD)[:, None]) & ((1 << FIELD) - 1)
-        right = tl.load(codebook_ptr + index)
+        packed = start // PER + tl.arange(0, BLOCK_K // PER)
+        held = tl.load(b_ptr + columns[:, None].to(tl.int64) * width + packed[None, :],
+                       mask=inside_n[:, None] & (packed < width)[None, :], other=0)  # fmt: skip
+        right = tl.trans(tl.load(codebook_ptr + fields(held, FIELD).to(tl.int32)))
         total = tl.dot(left, right, acc=total, out_dtype=tl.int32)
     if OFFSET:
         total += tl.load(offset_ptr + columns, mask=inside_n, other=0)[None, :]
@@ -44,14 +58,15 @@ def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, o
     bias = multiplier
     if BIAS:
         bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
-    finish(real, bias, a_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
-           inside_m[:, None] & inside_n[None, :], BIAS, 0, False, ACTIVATION, OUTPUT_INT8)  # fmt: skip
+    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+           inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip
 
 
 @triton.jit
-def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, scalars_ptr, M, N, K, output_ptr,
+def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, residual_ptr, scalars_ptr, M, N, K, output_ptr,
                  BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, BIAS: tl.constexpr,
-                 ACTIVATION: tl.constexpr, OUTPUT_INT8: tl.constexpr):  # fmt: skip
+                 RESIDUAL: tl.constexpr, RESIDUAL_INT8: tl.constexpr, ACTIVATION: tl.constexpr,
+                 OUTPUT_INT8: tl.constexpr):  # fmt: skip
     """A int8 [M, K] with B uint8 [N, ceil(K / 2)], 4-bit integers around 8, low half first, in blocks of BLOCK_K.
 
     ``scale`` float32 [N, ceil(K / BLOCK_K)] is each block's, ``row_scale`` float32 [M] is A's. Blocks are added in
@@ -68,9 +83,10 @@ def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, scalars_ptr, 
         inside_k = k < K
         left = tl.load(a_ptr + rows[:, None].to(tl.int64) * K + k[None, :],
                        mask=inside_m[:, None] & inside_k[None, :], other=0)  # fmt: skip
-        held = tl.load(b_ptr + columns[None, :].to(tl.int64) * width + (k // 2)[:, None],
-                       mask=inside_k[:, None] & inside_n[None, :], other=0).to(tl.int32)  # fmt: skip
-        right = (((held >> ((k % 2) * 4)[:, None]) & 15) - 8).to(tl.int8)
+        packed = block * (BLOCK_K // 2) + tl.arange(0, BLOCK_K // 2)
+        held = tl.load(b_ptr + columns[:, None].to(tl.int64) * width + packed[None, :],
+                       mask=inside_n[:, None] & (packed < width)[None, :], other=0)  # fmt: skip
+        right = tl.trans(fields(held, 4).to(tl.int8) - 8)
         scale = tl.load(scale_ptr + columns * blocks + block, mask=inside_n, other=0.0)
         part = tl.dot(left, right, out_dtype=tl.int32)
         real = real + part.to(tl.float32) * scale[None, :]
@@ -78,5 +94,5 @@ def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, scalars_ptr, 
     bias = tl.load(scale_ptr + columns * blocks, mask=inside_n, other=0.0)
     if BIAS:
         bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
-    finish(real, bias, a_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
-           inside_m[:, None] & inside_n[None, :], BIAS, 0, False, ACTIVATION, OUTPUT_INT8)  # fmt: skip
+    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+           inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip

@@ -6,6 +6,8 @@ import triton.language as tl
 from qcompiler.kernels.triton.arithmetic import to_int8
 from qcompiler.kernels.triton.conv import source
 
+__all__ = ["int8_pool"]
+
 
 @triton.jit
 def int8_pool(x_ptr, scalars_ptr, M, H, W, C, OH, OW, KH, KW, stride_h, stride_w, top, left, dilation_h, dilation_w,

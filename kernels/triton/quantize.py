@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
 
+__all__ = ["dequantize", "dequantize_line", "quantize", "quantize_line"]
+
 
 @triton.jit
 def quantize_line(x_ptr, scalars_ptr, SIZE, output_ptr, BLOCK: tl.constexpr):

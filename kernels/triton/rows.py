@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
 
+__all__ = ["quantize_rows"]
+
 
 @triton.jit
 def quantize_rows(x_ptr, M, K, output_ptr, scale_ptr, BLOCK: tl.constexpr):

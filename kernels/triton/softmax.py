@@ -5,6 +5,8 @@ import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
 
+__all__ = ["int8_softmax"]
+
 
 @triton.jit
 def int8_softmax(x_ptr, table_ptr, scalars_ptr, M, K, output_ptr, BLOCK: tl.constexpr):

@@ -80,7 +80,8 @@ def _tell_model(found: dict[str, Any]) -> None:
              item["worst"] or "", _number(item["sqnr_db"], 1))
             for item in found["chosen"]
         ]  # fmt: skip
-        table(forms, ("form", "layers", "us before", "us now", "most sensitive", "dB with it alone"))
+        by = " (estimated)" if found["estimated"] else ""
+        table(forms, ("form", "layers", f"us before{by}", f"us now{by}", "most sensitive", "dB with it alone"))
     if found["pruned"]:
         pruned = [(item["name"], str(item["units"]), str(item["kept"]), item["removed"], some(item["nodes"]))
                 for item in found["pruned"]]  # fmt: skip
@@ -93,8 +94,11 @@ def _tell_model(found: dict[str, Any]) -> None:
         ]  # fmt: skip
         table(clustered, ("clustered weights", "read by", "how many", "levels", "bits", "entropy", "dB of the weights"))
     if found["placement"]:
-        rows = [(item["runs_on"], str(item["count"]), item["why"], some(item["nodes"])) for item in found["placement"]]
-        table(rows, ("what runs it", "nodes", "why", "for example"))
+        places = [
+            (item["runs_on"], item["op"], str(item["count"]), item["why"], some(item["nodes"]))
+            for item in found["placement"]
+        ]
+        table(places, ("what runs it", "operator", "nodes", "why", "for example"))
     for item in found["trained"]:
         result(f"{item['pass']}: {item['reason']}, epoch {item['kept']} kept, held-out loss "
                f"{item['loss_before']:.4g} -> {item['loss_after']:.4g}")  # fmt: skip
@@ -118,10 +122,11 @@ def _tell_node(found: dict[str, Any]) -> None:
         coded = f"{item['entropy']:.2f} bits each when coded"
         result(f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {coded}")
     if found["placement"]:
-        result(f"  runs on {found['placement']['runs_on']}: {found['placement']['why']}")
+        result(f"  run by {found['placement']['runs_on']}: {found['placement']['why']}")
     layer = found["layer"]
     if layer:
-        times = [f"{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))
+        about = "an estimated " if found["estimated"] else ""
+        times = [f"{about}{layer[key]:.0f} us {word}" for key, word in (("source_us", "before"), ("compiled_us", "now"))
                  if layer[key] is not None]  # fmt: skip
         error = (
             [f"{layer['sqnr_db']:.1f} dB at the output when it alone is quantized"]

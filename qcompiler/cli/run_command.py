@@ -71,6 +71,7 @@ def run(
 def _opened(folder: Path, path: Path, on: str, tune: bool, threads: int) -> Any:
     """The model at ``path``, ready to run by ``on``."""
     from qcompiler.cli.console import warn
+    from qcompiler.errors import UsageError
     from qcompiler.kernels import DOMAIN
     from qcompiler.lower import open_program
     from qcompiler.onnx_io import load
@@ -78,6 +79,8 @@ def _opened(folder: Path, path: Path, on: str, tune: bool, threads: int) -> Any:
 
     model = None if on == "onnxruntime" else load(path)
     if model is None or not any(node.domain == DOMAIN for node in model.graph):
+        if on in ("cuda", "interpreter") or tune:
+            raise UsageError("the model has no kernels", hint="compile it with --target ort-cuda")
         return Session(path, threads=threads)
     device = {"auto": "auto", "cuda": "cuda"}.get(on, "cpu")
     kernels = "interpreter" if on == "interpreter" else "reference"

@@ -63,7 +63,7 @@ class Measured:
         """Least time of the source over the least of this model, measured or estimated."""
         if self.source_time is None or self.time is None:
             assert self.estimates is not None
-            return self.estimates[0] / max(self.estimates[1], _TICK * 1e-3)
+            return self.estimates[0] / self.estimates[1]
         return self.source_time.least / self.time.least
 
     @property

@@ -257,6 +257,11 @@ def compile(
         failed = [gate for gate in result.report["gates"] if not gate["passed"]]
         if failed:
             gate = failed[0]
+            if gate["value"] is None and gate["name"] == "min_speedup":
+                raise GateError(
+                    "gate min_speedup could not be measured: what the target runs on is not here",
+                    hint="compile where it is, or with --min-speedup 0",
+                )
             raise GateError(f"gate {gate['name']} was not met: {gate['value']} against a limit of {gate['limit']}")
     return result
 

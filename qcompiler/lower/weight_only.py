@@ -14,7 +14,7 @@ from qcompiler.lower.target import HALVES, WEIGHTS, Form, Group, Plan
 from qcompiler.onnx_io import upgrade_opset
 from qcompiler.rewrite import drop_constant_if_unused
 
-__all__ = ["emit_weight_only"]
+__all__ = ["emit_weight_only", "needed_opset"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -41,9 +41,8 @@ def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> No
             put_instead(graph, build(graph, group, form, anchor), [anchor])
             copy.opsets.setdefault("com.microsoft", 1)
             continue
-        newer = form.weight.block is not None or form.weight.dtype.bits < 8
-        since = _TWO_BITS_SINCE if form.weight.dtype.bits < 4 else _BLOCKED_SINCE
-        if newer and (reason := upgrade_opset(copy, since)):
+        since = needed_opset({group: form})
+        if since > copy.opset and (reason := upgrade_opset(copy, since)):
             raise LoweringError(f"weights in blocks or less than 8 bits need operator set {since}: {reason}")
         place = 0 if anchor.is_op("Gather") else 1
         key = (graph, group.weight, form.weight)
@@ -54,6 +53,19 @@ def emit_weight_only(copy: Model, mapping: dict[Value, Value], plan: Plan) -> No
             graph.move_before(anchor, maker)
         anchor.set_input(place, made[key])
         drop_constant_if_unused(mapping[group.weight])
+
+
+def needed_opset(plan: Plan) -> int:
+    """The operator set that the weight-only forms of ``plan`` need; 0 where any will do."""
+    narrow = [
+        form
+        for group, form in plan.items()
+        if form.kind == WEIGHTS and (form.weight.block is not None or form.weight.dtype.bits < 8)
+        if form.weight.block is None or form.portable or not group.anchor.is_op("MatMul", "Gather")
+    ]
+    if not narrow:
+        return 0
+    return _TWO_BITS_SINCE if min(form.weight.dtype.bits for form in narrow) < 4 else _BLOCKED_SINCE
 
 
 def _halved(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:

@@ -25,7 +25,7 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
     went whole), ``clustered`` (weights by pass: name, nodes, weights, levels, bits, entropy, sqnr_db), ``layers``
     (those that stayed float, and why) and ``placement`` (what runs nodes, where that is more than one runtime: runs_on,
-    why, how many, and some nodes).
+    op, why, how many, and some nodes) and ``estimated`` (whether times are by a model of the card).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -62,15 +62,24 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
             if item["choice"] == "float"
         ],
         "placement": placed(report),
+        "estimated": _estimated(report),
     }
+
+
+def _estimated(report: Document) -> bool:
+    """True when the times of layers are not measured but follow from a model of the card."""
+    return bool(report["latency"].get("estimate"))
 
 
 def placed(report: Document) -> list[dict[str, Any]]:
     """What runs the nodes of the compiled model, and why: one entry for each reason, with all of its nodes."""
-    found: dict[tuple[str, str], list[str]] = {}
+    found: dict[tuple[str, str, str], list[str]] = {}
     for item in report.get("placement", ()):
-        found.setdefault((item["runs_on"], item["why"]), []).append(item["node"])
-    return [{"runs_on": on, "why": why, "count": len(nodes), "nodes": nodes} for (on, why), nodes in found.items()]
+        found.setdefault((item["runs_on"], item["op"], item["why"]), []).append(item["node"])
+    return [
+        {"runs_on": on, "op": op, "why": why, "count": len(nodes), "nodes": nodes}
+        for (on, op, why), nodes in sorted(found.items(), key=lambda pair: (pair[0][0] != "kernel", -len(pair[1])))
+    ]
 
 
 def _pruned(report: Document) -> list[dict[str, Any]]:
@@ -160,6 +169,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "layer": layer and {**layer, "advice": _advice(layer)},
         "pruned": [item for item in _pruned(report) if name in item["nodes"]],
         "clustered": [item for item in _clustered(report) if name in item["nodes"]],
+        "estimated": _estimated(report),
         "placement": next((item for item in report.get("placement", ()) if item["node"] == name), None),
     }
 

@@ -1,12 +1,13 @@
 """Running a program on a card: onnxruntime's sessions and our launches on one stream, tensors never leaving the card.
 
 What a card cannot launch (no cubin for it, shapes that were not compiled, a kernel's objection) is run by onnxruntime
-from the node's function body; each such node is told once.
+from the node's function body, which is told once for each operator.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import onnxruntime
 
 from qcompiler.errors import LoweringError, QCompilerError
-from qcompiler.kernels import KERNELS, Card, Given, Held, Launch, Made, Operand, Size, card_for
+from qcompiler.kernels import CARDS, KERNELS, Card, Given, Held, Launch, Made, Operand, Size, card_for
 from qcompiler.kernels.building import Built, Specialization, build, specialization
 from qcompiler.kernels.storing import read_kernels
 from qcompiler.kernels.tuning import asked, fastest, keep_tiles, known_tiles
@@ -35,30 +36,38 @@ _BURST = 2  # launches in a row that are worth a graph
 
 @dataclass(frozen=True, eq=False)
 class _Ready:
-    """A launch with everything that it takes: ``pointers`` of its operands, ``arguments`` in the function's order,
-    ``results``, and ``kept``, what the arguments point at beside."""
+    """A launch with everything that it takes: ``arguments`` in the function's order, ``results``, and ``kept``, what
+    the arguments point at beside."""
 
     function: Any
     grid: tuple[int, int, int]
     built: Built
-    pointers: tuple[int, ...]
     arguments: tuple[Any, ...]
     results: tuple[Any, ...]
     kept: tuple[Any, ...]
 
 
 @dataclass(eq=False)
-class _Plan:
-    """Everything that is settled for one set of input shapes, so that a second run has nothing to allocate.
+class _Burst:
+    """Launches one behind the other; ``graph`` is all of them as one, made when they come for the second time."""
 
-    ``ready`` are launches by step, None for a step that onnxruntime has to run; ``given`` the results of sessions;
-    ``graphs`` launches that follow each other, as one.
+    items: list[_Ready] = field(default_factory=list)
+    graph: Any = None
+    started: bool = False
+
+
+@dataclass(eq=False)
+class _Plan:
+    """Everything that is settled for one set of input shapes, so that a second run has nothing to allocate or decide.
+
+    ``fed`` and ``given`` are the buffers of inputs and of what sessions give, ``values`` all by name, ``sequence`` what
+    is started in which order: bursts of launches, and steps that onnxruntime runs.
     """
 
-    fed: dict[str, Any] = field(default_factory=dict)
-    ready: dict[int, _Ready | None] = field(default_factory=dict)
+    fed: dict[str, Any]
+    values: dict[str, Any] = field(default_factory=dict)
     given: dict[int, list[Any]] = field(default_factory=dict)
-    graphs: dict[tuple[int, ...], Any] = field(default_factory=dict)
+    sequence: list[_Burst | int] = field(default_factory=list)
 
 
 class CudaExecutor:
@@ -80,16 +89,18 @@ class CudaExecutor:
     ) -> None:
         self.program, self.inputs, self.outputs = program, program.inputs, program.outputs
         self._tell = tell
-        self._driver = Driver()
         self._tune = tune
+        self._driver = Driver()
         self._card: Card | None = card_for(self._driver.capability)
         self._cubins: dict[str, Built] = {}
         if self._card is None:
             tell(f"no kernel is made for sm_{self._driver.capability}: onnxruntime runs everything")
         else:
+            if folder is not None:
+                # Tiles are those of the card that the cubins were made for, which may be an older one of its kind.
+                made_for, self._cubins = read_kernels(folder, self._driver.capability)
+                self._card = CARDS.get(made_for, self._card)
             self._card = replace(self._card, tiles=known_tiles(self._driver.name))
-            own = range(self._driver.capability, self._driver.capability // 10 * 10 - 1, -1)
-            self._cubins = {} if folder is None else read_kernels(folder, list(own))
         self._functions: dict[str, Any] = {}
         self._fallbacks: dict[int, Any] = {}
         self._told: set[str] = set()
@@ -99,13 +110,14 @@ class CudaExecutor:
             if isinstance(step, SessionStep)
         }
         self._constants = {name: _up(array) for name, array in program.constants.items()}
-        self._plans: dict[tuple[Any, ...], _Plan] = {}
+        self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]:
         """One inference. ``feeds`` maps input names to arrays. Raises LoweringError when a part fails."""
-        values = self._walk(self._planned(feeds))
+        plan = self._planned(feeds)
+        self._walk(plan)
         self._driver.synchronize()
-        return {name: values[name].numpy() for name in (outputs if outputs is not None else self.outputs)}
+        return {name: plan.values[name].numpy() for name in (outputs if outputs is not None else self.outputs)}
 
     def prepared(self, feeds: Mapping[str, Array]) -> Any:
         """A function of no arguments that runs the inference on what lies on the card already, for timing."""
@@ -119,35 +131,55 @@ class CudaExecutor:
 
     def _planned(self, feeds: Mapping[str, Array]) -> _Plan:
         """The plan for these shapes, with the elements of ``feeds`` in its buffers."""
-        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
-        if missing:
-            raise LoweringError(f"input '{missing[0]}' is not fed")
-        arrays = {spec.name: np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs}
-        key = tuple((array.shape, array.dtype.str) for array in arrays.values())
-        if key not in self._plans:
+        arrays = {name: np.asarray(array, order="C") for name, array in self.program.complete(feeds).items()}
+        key = tuple((name, array.shape, array.dtype.str) for name, array in arrays.items())
+        plan = self._plans.get(key)
+        if plan is None:
             while len(self._plans) >= _PLANS:
-                self._plans.pop(next(iter(self._plans)))
-            self._plans[key] = _Plan({name: _up(array) for name, array in arrays.items()})
+                self._forget(self._plans.popitem(last=False)[1])
+            plan = self._plans[key] = _Plan({name: _up(array) for name, array in arrays.items()})
         else:
+            self._plans.move_to_end(key)
             for name, array in arrays.items():
-                self._plans[key].fed[name].update_inplace(array)
-        return self._plans[key]
+                plan.fed[name].update_inplace(array)
+        return plan
 
-    def _walk(self, plan: _Plan) -> dict[str, Any]:
-        values = {**self._constants, **plan.fed}
-        burst: list[_Ready] = []
+    def _forget(self, plan: _Plan) -> None:
+        """Let go of everything but the inputs' buffers."""
+        for item in plan.sequence:
+            if isinstance(item, _Burst) and item.graph is not None:
+                self._driver.release(item.graph)
+        plan.values, plan.given, plan.sequence = {}, {}, []
+
+    def _walk(self, plan: _Plan) -> None:
+        """Start everything in order. What was settled holds as long as sessions give the same shapes."""
+        for item in plan.sequence:
+            if isinstance(item, _Burst):
+                self._start(item)
+            elif not self._run(item, plan):
+                self._driver.synchronize()
+                self._forget(plan)
+                break
+        if not plan.sequence:
+            self._settle(plan)
+
+    def _settle(self, plan: _Plan) -> None:
+        """Run for the first time, and note what is started."""
+        plan.values = {**self._constants, **plan.fed}
+        sequence: list[_Burst | int] = []
         for index, step in enumerate(self.program.steps):
-            if isinstance(step, KernelStep):
-                ready = self._ready(index, step, values, plan)
-                if ready is not None:
-                    values.update(zip(step.outputs, ready.results, strict=True))
-                    burst.append(ready)
-                    continue
-            self._start(burst, plan)
-            burst = []
-            values.update(self._run(index, step, values, plan))
-        self._start(burst, plan)
-        return values
+            ready = self._ready(step, plan.values) if isinstance(step, KernelStep) else None
+            if ready is not None:
+                plan.values.update(zip(step.outputs, ready.results, strict=True))
+                if not sequence or not isinstance(sequence[-1], _Burst):
+                    sequence.append(_Burst())
+                burst = sequence[-1]
+                assert isinstance(burst, _Burst)
+                burst.items.append(ready)  # it was started when it was prepared
+            else:
+                self._run(index, plan)
+                sequence.append(index)
+        plan.sequence = sequence
 
     # Sessions
 
@@ -161,17 +193,19 @@ class CudaExecutor:
         except Exception as error:  # onnxruntime raises types of its own, without a common base
             raise LoweringError(f"onnxruntime does not load a part of the model: {error}") from None
 
-    def _run(
-        self, index: int, step: SessionStep | KernelStep, values: Mapping[str, Any], plan: _Plan
-    ) -> dict[str, Any]:
-        """A part of the model, or the function body of a kernel, by onnxruntime; its results stay where they were."""
+    def _run(self, index: int, plan: _Plan) -> bool:
+        """A part of the model, or the function body of a kernel, by onnxruntime into the buffers of the last time.
+
+        False where these do not fit any more; then nothing was run.
+        """
+        step = self.program.steps[index]
         if isinstance(step, KernelStep) and index not in self._fallbacks:
             self._fallbacks[index] = self._session(step.body())
         session = self._sessions[index] if isinstance(step, SessionStep) else self._fallbacks[index]
         binding = session.io_binding()
         for name in dict.fromkeys(step.inputs):
             if name:
-                binding.bind_ortvalue_input(name, values[name])
+                binding.bind_ortvalue_input(name, plan.values[name])
         known = plan.given.get(index)
         for place, name in enumerate(step.outputs):
             if known is None:
@@ -180,33 +214,28 @@ class CudaExecutor:
                 binding.bind_ortvalue_output(name, known[place])
         try:
             session.run_with_iobinding(binding)
-        except Exception as error:
-            if plan.given.pop(index, None) is not None:  # its shapes follow from the elements, and have changed
-                return self._run(index, step, values, plan)
+        except Exception as error:  # onnxruntime raises types of its own, without a common base
+            if known is not None:  # its shapes follow from the elements, and have changed
+                return False
             raise LoweringError(f"onnxruntime fails to run a part of the model: {error}") from None
-        plan.given[index] = known or list(binding.get_outputs())
-        return dict(zip(step.outputs, plan.given[index], strict=True))
+        if known is None:
+            plan.given[index] = list(binding.get_outputs())
+            plan.values.update(zip(step.outputs, plan.given[index], strict=True))
+        return True
 
     # Kernels
 
-    def _ready(self, index: int, step: KernelStep, values: Mapping[str, Any], plan: _Plan) -> _Ready | None:
-        """The launch of a step; None where onnxruntime has to run it, which is told once for each operator."""
-        known = plan.ready.get(index)
-        if index in plan.ready and known is None:
+    def _ready(self, step: KernelStep, values: Mapping[str, Any]) -> _Ready | None:
+        """The launch of a step, started once; None where onnxruntime has to run it, told once for each operator."""
+        try:
+            return self._prepared(step, values)
+        except QCompilerError as error:
+            if step.op not in self._told:
+                self._told.add(step.op)
+                self._tell(f"{step.node} runs as its function body: {error.what}")
             return None
-        pointers = tuple(values[name].data_ptr() if name else 0 for name in step.inputs)
-        if known is None or known.pointers != pointers:
-            try:
-                known = self._prepared(step, values, pointers)
-            except QCompilerError as error:
-                known = None
-                if step.op not in self._told:
-                    self._told.add(step.op)
-                    self._tell(f"{step.node} runs as its function body: {error.what}")
-            plan.ready[index] = known
-        return known
 
-    def _prepared(self, step: KernelStep, values: Mapping[str, Any], pointers: tuple[int, ...]) -> _Ready:
+    def _prepared(self, step: KernelStep, values: Mapping[str, Any]) -> _Ready:
         kernel = KERNELS[step.op]
         if self._card is None:
             raise LoweringError(f"no kernel is made for sm_{self._driver.capability}")
@@ -226,15 +255,24 @@ class CudaExecutor:
         def launch(card: Card) -> Launch:
             return kernel.launch(operands, step.attributes, card)
 
+        pointers = tuple(values[name].data_ptr() if name else 0 for name in step.inputs)
+
         def ready(card: Card) -> _Ready:
             called = launch(card)
-            return self._loaded(called, specialization(called, operands, results), pointers, made)
+            item = self._loaded(called, specialization(called, operands, results), pointers, made)
+            self._launch(item)
+            return item
 
         if self._tune and (shape := asked(launch, self._card)) is not None and shape not in self._card.tiles:
             tile = fastest(shape, self._card, lambda card: self._seconds(lambda: ready(card)))
             keep_tiles(self._driver.name, {shape: tile})
             self._card = replace(self._card, tiles={**self._card.tiles, shape: tile})
-        return ready(self._card)
+        try:
+            return ready(self._card)
+        except LoweringError:
+            if not self._card.tiles:
+                raise
+            return ready(replace(self._card, tiles={}))  # the folder may hold the usual tile alone
 
     def _seconds(self, make: Callable[[], _Ready]) -> float:
         """Seconds of a launch on the card; infinite for one that cannot be made."""
@@ -265,9 +303,11 @@ class CudaExecutor:
                     arguments.append(held[index].data_ptr())
         arguments += [0] * built.hidden
         function = self._functions[wanted.key]
-        return _Ready(function, launch.grid, built, pointers, tuple(arguments), made, tuple(held.values()))
+        return _Ready(function, launch.grid, built, tuple(arguments), made, tuple(held.values()))
 
     def _launch(self, item: _Ready) -> None:
+        if not all(item.grid):  # nothing to do, which the driver calls an error
+            return
         self._driver.launch(item.function, item.grid, item.built.warps, item.built.shared, item.arguments)
 
     def _built(self, wanted: Specialization) -> Built:
@@ -278,21 +318,21 @@ class CudaExecutor:
             self._cubins[wanted.key] = made
         return self._cubins[wanted.key]
 
-    def _start(self, burst: Sequence[_Ready], plan: _Plan) -> None:
-        """Launches one behind the other: as one graph from the second time on that they come so."""
+    def _start(self, burst: _Burst) -> None:
+        """Every launch of ``burst``, as one graph from the second time on."""
 
         def launch() -> None:
-            for item in burst:
+            for item in burst.items:
                 self._launch(item)
 
-        key = tuple(id(item) for item in burst)
-        if len(burst) < _BURST or key not in plan.graphs:
+        if burst.graph is not None:
+            self._driver.replay(burst.graph)
+        elif burst.started and len(burst.items) >= _BURST:
+            burst.graph = self._driver.captured(launch)
+            self._driver.replay(burst.graph)
+        else:
+            burst.started = True
             launch()
-            plan.graphs[key] = None
-            return
-        if plan.graphs[key] is None:
-            plan.graphs[key] = self._driver.captured(launch)
-        self._driver.replay(plan.graphs[key])
 
     def _operand(self, name: str, values: Mapping[str, Any]) -> Operand:
         if name in self.program.constants:
@@ -303,4 +343,4 @@ class CudaExecutor:
 
 def _up(array: Array) -> Any:
     """``array`` on the card."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array), "cuda", 0)
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), "cuda", 0)

@@ -92,7 +92,13 @@ class Driver:
             work()
         finally:
             graph = self._call("cuStreamEndCapture", self.stream)
-        return self._call("cuGraphInstantiate", graph, 0)
+        made = self._call("cuGraphInstantiate", graph, 0)
+        self._call("cuGraphDestroy", graph)
+        return made
+
+    def release(self, graph: Any) -> None:
+        """Let go of a graph of :meth:`captured`."""
+        self._call("cuGraphExecDestroy", graph)
 
     def replay(self, graph: Any) -> None:
         """Start a graph of :meth:`captured`."""

@@ -54,10 +54,7 @@ class Executor:
         self, feeds: Mapping[str, Array], look: Callable[[int, KernelStep, Mapping[str, Any]], Any] | None = None
     ) -> dict[str, Any]:
         """Every step; ``look`` is shown each kernel before it runs. What is left are outputs and constants."""
-        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
-        if missing:
-            raise LoweringError(f"input '{missing[0]}' is not fed")
-        values: dict[str, Any] = {**self.program.constants, **feeds}
+        values: dict[str, Any] = {**self.program.constants, **self.program.complete(feeds)}
         for index, step in enumerate(self.program.steps):
             if isinstance(step, SessionStep):
                 values.update(self._sessions[index].run({name: values[name] for name in step.inputs}, step.outputs))

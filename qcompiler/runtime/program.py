@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from qcompiler.data import InputSpec
+from qcompiler.errors import LoweringError
 
 __all__ = ["KernelStep", "Program", "Runner", "SessionStep", "Step"]
 
@@ -68,9 +69,23 @@ Step: TypeAlias = "SessionStep | KernelStep"
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Steps in order, the constants that kernels read, and what goes in and comes out."""
+    """Steps in order, the constants that kernels read, and what goes in and comes out.
+
+    ``defaults`` are inputs that need not be fed, and what they are then.
+    """
 
     steps: tuple[Step, ...]
     constants: Mapping[str, Array]
+    defaults: Mapping[str, Array]
     inputs: tuple[InputSpec, ...]
     outputs: tuple[str, ...]
+
+    def complete(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """``feeds`` and the defaults of what is not among them. Raises LoweringError for a missing or unknown one."""
+        missing = [spec.name for spec in self.inputs if spec.name not in feeds]
+        if missing:
+            raise LoweringError(f"input '{missing[0]}' is not fed")
+        unknown = set(feeds) - {spec.name for spec in self.inputs} - set(self.defaults)
+        if unknown:
+            raise LoweringError(f"there is no input '{min(unknown)}'")
+        return {**self.defaults, **feeds}

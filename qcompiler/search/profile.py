@@ -15,6 +15,7 @@ from qcompiler.onnx_io import open_session
 
 __all__ = ["GroupTimes", "estimated", "group_times", "profile_groups"]
 
+_TICK = 1e-6  # seconds
 _SUFFIXES = ("", "_nchwc", "/MatMulAddFusion")  # what onnxruntime's layout and fusion passes add to a name
 
 GroupTimes = dict[Group, tuple[str, float]]
@@ -77,7 +78,8 @@ def estimated(target: Target, *models: Model) -> tuple[float, ...] | None:
     if target.timed_here:
         return None
     found = [target.estimated(model) for model in models]
-    return tuple(sum(seconds.values()) for seconds in found if seconds is not None) if None not in found else None
+    # A model of views alone takes some time too, so that ratios are ratios.
+    return tuple(max(sum(item.values()), _TICK) for item in found if item is not None) if None not in found else None
 
 
 def _least(taken: Sequence[float], runs: int) -> float:

@@ -62,14 +62,12 @@ def zero(draw: Any) -> Any:
     return None if found is None else np.int8(found).reshape(())
 
 
-def epilogue(
-    draw: Any, rng: np.random.Generator, shape: tuple[int, ...], *, residual: bool = True
-) -> tuple[list[Any], dict[str, Any]]:
+def epilogue(draw: Any, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[list[Any], dict[str, Any]]:
     """Its six inputs and its attributes, for an output of ``shape``."""
     attributes: dict[str, Any] = {"activation": draw(st.sampled_from(FINITE)), "low": -0.25, "high": 4.5}
     bias = (rng.standard_normal(shape[-1]) * 3).astype(np.float32) if draw(st.booleans()) else None
     given: list[Any] = [bias, None, None, None]
-    if residual and draw(st.booleans()):
+    if draw(st.booleans()):
         attributes["residual"] = draw(st.sampled_from(["before", "after"]))
         if draw(st.booleans()):
             given[1:] = [int8(rng, shape), scale(rng).reshape(()), np.int8(draw(st.integers(-128, 127))).reshape(())]
@@ -264,8 +262,8 @@ def codebooks(draw: Any) -> Call:
         pack_fields(rng.integers(0, 2**bits, (n, k)), bits), int8(rng, (2**bits,)),
         scale(rng, n) if draw(st.booleans()) else scale(rng).reshape(()),
     ]  # fmt: skip
-    more, attributes = epilogue(draw, rng, (m, n), residual=False)
-    return _call("CodebookMatMul", arrays + more, {**attributes, "bits": bits}, {0, *([1] if by_rows else [])})
+    more, attributes = epilogue(draw, rng, (m, n))
+    return _call("CodebookMatMul", arrays + more, {**attributes, "bits": bits}, {0, 7, *([1] if by_rows else [])})
 
 
 @st.composite
@@ -278,8 +276,8 @@ def blocks(draw: Any) -> Call:
         pack_fields(rng.integers(0, 16, (n, k)), 4),
         scale(rng, n, -(-k // block)),
     ]
-    more, attributes = epilogue(draw, rng, (m, n), residual=False)
-    return _call("BlockMatMul", arrays + more, {**attributes, "block": block}, {0, 1})
+    more, attributes = epilogue(draw, rng, (m, n))
+    return _call("BlockMatMul", arrays + more, {**attributes, "block": block}, {0, 1, 5})
 
 
 CALLS = {

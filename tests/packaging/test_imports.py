@@ -44,8 +44,8 @@ OPTIONAL = {
     "zstandard",
 }
 
-# A room that is about one library may load it with its modules; then these are imported in functions only.
-ALWAYS = {("training", "torch")}
+# A package that is about one library may load it with its modules; then others import these in functions only.
+LOADS = {"torch": "qcompiler.training", "triton": "qcompiler.kernels.triton"}
 
 When = Literal["load", "typing", "call"]
 
@@ -97,6 +97,10 @@ def _names(node: ast.AST, package: str) -> Iterator[str]:
                     yield name
 
 
+def inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
 def complaints(sources: dict[str, tuple[Path, str]]) -> list[str]:
     """What is wrong with the imports of ``{module: (path, source)}``, one line each, as file:line: what."""
     found = []
@@ -126,8 +130,8 @@ def complaints(sources: dict[str, tuple[Path, str]]) -> list[str]:
             elif top == "onnx" and room not in KNOWS_ONNX:
                 found.append(f"{where} onnx; only {', '.join(sorted(KNOWS_ONNX))} may")
             elif one.when == "load" and (
-                (one.name.startswith("qcompiler.training.") and room != "training")
-                or (top in OPTIONAL and (room, top) not in ALWAYS)
+                any(one.name.startswith(f"{home}.") and not inside(module, home) for home in LOADS.values())
+                or (top in OPTIONAL and not inside(module, LOADS.get(top, "nowhere")))
             ):
                 found.append(f"{where} {one.name} when it is loaded; import it in the function that needs it")
     return found
@@ -162,6 +166,7 @@ def test_no_room_is_on_two_floors() -> None:
         ("qcompiler.kernels.gemm", "try:\n    import triton\nexcept ImportError: ...", "triton when it is loaded"),
         ("qcompiler.data.images", "class C:\n    from PIL import Image", "PIL when it is loaded"),
         ("qcompiler.training.loop", "import sklearn", "sklearn when it is loaded"),
+        ("qcompiler.kernels.matmul", "import qcompiler.kernels.triton.matmul", "triton.matmul when it is loaded"),
         (
             "qcompiler.passes.prune",
             "from qcompiler.training.loop import train",
@@ -183,6 +188,10 @@ def test_a_forbidden_import_is_seen(module: str, source: str, complaint: str) ->
         ("qcompiler.ir.graph", "from .. import errors\nfrom ..dtypes import DataType"),
         ("qcompiler.lower.base", "import onnx\nimport numpy as np"),
         ("qcompiler.kernels.gemm", "def launch():\n    import triton"),
+        (
+            "qcompiler.kernels.triton.conv",
+            "import triton.language as tl\nfrom qcompiler.kernels.triton.matmul import f",
+        ),
         ("qcompiler.data.images", "if TYPE_CHECKING:\n    from PIL import Image"),
         ("qcompiler.training.loop", "import torch\nfrom qcompiler.training.module import GraphModule"),
         ("qcompiler.passes.recover", "from qcompiler.training import Settings"),

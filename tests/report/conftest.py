@@ -177,7 +177,15 @@ RICH: dict[str, Any] = {
         "agreement": 0.9922,
         "metric": {"name": "top1", "source": 0.9312, "compiled": 0.9297, "drop": 0.0015},
     },
-    "latency": {"source_ms": 12.34, "compiled_ms": 5.772, "speedup": 2.138, "threads": 2, "runs": 60, "batch": 1},
+    "latency": {
+        "source_ms": 12.34,
+        "compiled_ms": 5.772,
+        "speedup": 2.138,
+        "threads": 2,
+        "runs": 60,
+        "batch": 1,
+        "estimate": {"card": "H100 (sm_90)", "source_us": 374.7, "compiled_us": 121.4, "speedup": 3.09},
+    },
     "size": {
         "source_bytes": 44_712_345,
         "compiled_bytes": 11_502_111,
@@ -195,6 +203,16 @@ RICH: dict[str, Any] = {
         "pass 'fuse-gelu': rule 'gelu_tanh' was rolled back",
         "on a CPU without VNNI the outputs differ: 8-bit products saturate in 16 bits",
     ],
+    "placement": [
+        {"node": "stem", "op": "Int8Conv", "runs_on": "kernel", "why": "convolution of int8 in NHWC"},
+        {"node": "head", "op": "Softmax", "runs_on": "onnxruntime", "why": "there is no int8 kernel for it"},
+    ],
+    "kernels": {
+        "architectures": ["sm_80", "sm_90"],
+        "count": 13,
+        "bytes": 1_250_448,
+        "problems": ["head has no kernel for sm_80: it does not compile"],
+    },
     "decision": {
         "kept": "partly",
         "reason": "4 of 53 convolutions stay float, which costs 3 % of the time and gains 9 dB",

@@ -59,6 +59,10 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "metric.source": units.number,
     "metric.compiled": units.number,
     "drop": units.number,
+    "estimate.source_us": units.number,
+    "estimate.compiled_us": units.number,
+    "kernels.count": units.count,
+    "kernels.bytes": units.size,
     "source_ms": units.milliseconds,
     "compiled_ms": units.milliseconds,
     "speedup": units.ratio,
@@ -143,7 +147,9 @@ def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dic
     page = Page(render_html(minimal))
     sections = [attributes["id"] for attributes in page.all("section")]
     assert sections == [
-        one for one in SECTIONS if one not in ("pruning", "clustering", "training", "layers", "decision", "ranges")
+        one
+        for one in SECTIONS
+        if one not in ("pruning", "clustering", "training", "layers", "placement", "decision", "ranges")
     ]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):

@@ -148,7 +148,7 @@ def test_keys_are_put_in_the_order_of_the_schema(rich: dict[str, Any]) -> None:
     report = ordered(shuffled(rich) | {"zebra": 1, "ant": 2})
     assert list(report)[:5] == ["schema", "qcompiler", "target", "recipe", "command"]
     assert list(report)[-2:] == ["ant", "zebra"]
-    assert list(report["latency"]) == ["source_ms", "compiled_ms", "speedup", "threads", "runs", "batch"]
+    assert list(report["latency"]) == ["source_ms", "compiled_ms", "speedup", "threads", "runs", "batch", "estimate"]
     assert list(report["quality"]["metric"]) == ["name", "source", "compiled", "drop"]
     assert list(report["gates"][2]) == ["name", "limit", "value", "passed"]
     assert list(report["decision"]["tried"][0])[:2] == ["name", "sqnr_db"]

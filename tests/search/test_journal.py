@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from qcompiler.lower import OrtCpu
+from qcompiler.lower import target as opening
 from qcompiler.onnx_io import load, open_session
 from qcompiler.passes.quantize import QuantizeDynamic, QuantizeStatic
-from qcompiler.search import Journal, Limits, choose, measuring
+from qcompiler.search import Journal, Limits, choose
+from qcompiler.search.measuring import Bench
 from tests.search.test_choose import by_output, offered
 
 PASSES = [QuantizeStatic(ranges="minmax"), QuantizeDynamic()]
@@ -43,12 +45,12 @@ def test_what_was_measured_before_a_kill_is_not_measured_again(tmp_path: Path) -
     with (tmp_path / "mine" / "journal.jsonl").open("a") as file:
         file.write('{"name": "whole 12')  # the kill came in the middle of a line
     opened = []
-    original = measuring.open_session
+    original = opening.open_session
     try:
-        measuring.open_session = lambda *a, **k: opened.append(1) or original(*a, **k)  # type: ignore[func-returns-value]
+        opening.open_session = lambda *a, **k: opened.append(1) or original(*a, **k)  # type: ignore[func-returns-value]
         again, _ = search(tmp_path / "mine")
     finally:
-        measuring.open_session = original
+        opening.open_session = original
     assert again.best is not None and whole.best is not None
     assert by_output(again.best.plan) == by_output(whole.best.plan)
     assert len(opened) <= 4  # the float model, and what the kill kept from being written
@@ -111,7 +113,7 @@ def test_times_do_not_depend_on_the_order_in_which_they_are_asked_for(tmp_path: 
     model, probes, forms, target = offered(PASSES)
     for node in model.graph:
         node.name = f"product of {node.output.name}"
-    bench = measuring.Bench(model, target, probes, 1, Journal())
+    bench = Bench(model, target, probes, 1, Journal())
     groups = list(forms)
     assert bench.float_times(groups[:1]).keys() == {groups[0]}
     there = bench.float_times(groups)

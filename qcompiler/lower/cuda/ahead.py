@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from qcompiler.errors import LoweringError
 from qcompiler.ir import Model
 from qcompiler.kernels import CARDS, KERNELS
 from qcompiler.kernels.building import Built, Specialization, build, specialization
@@ -40,7 +41,10 @@ def build_kernels(
                 problems[f"{step.node} runs as its function body: {reason}"] = None
                 continue
             launch = kernel.launch(operands, step.attributes, CARDS[capability])
-            wanted[specialization(launch, operands, kernel.results(operands, step.attributes))] = step.node
+            try:
+                wanted[specialization(launch, operands, kernel.results(operands, step.attributes))] = step.node
+            except LoweringError as error:
+                problems[f"{step.node} runs as its function body: {error.what}"] = None
         progress(f"compiling {len(wanted)} kernels for sm_{capability}")
         for (item, node), made in zip(wanted.items(), build(list(wanted), capability), strict=True):
             if isinstance(made, Built):

@@ -10,12 +10,13 @@ import numpy as np
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, Quantization, Shape, TensorType, Value, tensor
-from qcompiler.kernels import MOST_PARTS, table_of
+from qcompiler.kernels import MOST_PARTS, pack_fields, table_of
+from qcompiler.lower.cuda.clustered import Clustered, clustered_of
 from qcompiler.lower.cuda.epilogues import activation, chain_of
 from qcompiler.lower.cuda.legality import data_of, explicit_pads, keeps_range, upsampling
 from qcompiler.lower.cuda.nodes import kernel_node
 from qcompiler.lower.target import DYNAMIC, STATIC, Form, Group, Plan
-from qcompiler.rewrite import drop_constant_if_unused
+from qcompiler.rewrite import erase_dead
 
 __all__ = ["emit_kernels"]
 
@@ -154,9 +155,12 @@ class _Emitter:
 
     def _constant(self, array: Array, name: str) -> Value:
         """A constant; equal small ones are one."""
-        key = (array.dtype.str, array.shape, array.tobytes())
-        if array.nbytes > 64 or key not in self.held:
-            self.held[key] = self.graph.add_constant(tensor(np.ascontiguousarray(array)), name)
+        made = np.asarray(array, order="C")
+        if made.nbytes > 64:
+            return self.graph.add_constant(tensor(made), name)
+        key = (made.dtype.str, made.shape, made.tobytes())
+        if key not in self.held:
+            self.held[key] = self.graph.add_constant(tensor(made), name)
         return self.held[key]
 
     # Groups
@@ -265,13 +269,44 @@ class _Emitter:
 
     def _by_rows(self, group: Group, form: Form, attributes: dict[str, Any], epilogue: list[Value | None]) -> Node:
         data, shape = group.data[0], group.output.shape
+        options: dict[str, Any] = {"shape": shape, "name": group.anchor.name}
+        clustered = clustered_of(group.anchor) if group.weight is None else None
+        if clustered is not None:
+            return self._by_codebook(group, clustered, attributes, epilogue, options)
         weights, scale = self._matrix(group, form)
         readers = [item for item in self.plan if item.data[:1] == (data,) and self.plan[item].kind == DYNAMIC]
         assert group.weight is not None and group.weight.constant is not None
         inner = group.weight.constant.size // group.weight.constant.shape[group.weight_axis]
         if len(readers) == 1 and inner <= _FUSED_INNER:
             inputs: list[Value | None] = [self._get(data, FLOAT), weights, scale, *epilogue]
-            return kernel_node(self.copy, "DynamicMatMul", inputs, attributes, shape=shape, name=group.anchor.name)
+            return kernel_node(self.copy, "DynamicMatMul", inputs, attributes, **options)
+        inputs = [*self._quantized_rows(data), None, weights, scale, None, *epilogue]
+        return kernel_node(self.copy, "Int8MatMul", inputs, attributes, **options)
+
+    def _by_codebook(
+        self,
+        group: Group,
+        clustered: Clustered,
+        attributes: dict[str, Any],
+        epilogue: list[Value | None],
+        options: dict[str, Any],
+    ) -> Node:
+        """Rows of integers by indices that the kernel looks up; by the levels themselves where they are many."""
+        rows, bits = self._quantized_rows(group.data[0]), clustered.bits
+        scale = self._constant(clustered.scale, f"{group.name}_scale")
+        if bits == 8:
+            weights = self._constant(clustered.levels[clustered.indices], f"{group.name}_quantized")
+            return kernel_node(
+                self.copy, "Int8MatMul", [*rows, None, weights, scale, None, *epilogue], attributes, **options
+            )
+        book = np.zeros(1 << bits, np.int8)
+        book[: len(clustered.levels)] = clustered.levels
+        packed = self._constant(pack_fields(clustered.indices, bits), f"{group.name}_indices")
+        inputs = [*rows, None, packed, self._constant(book, f"{group.name}_codebook"), scale, *epilogue]
+        return kernel_node(self.copy, "CodebookMatMul", inputs, {**attributes, "bits": bits}, **options)
+
+    def _quantized_rows(self, data: Value) -> tuple[Value, Value]:
+        """``data`` in int8 with a scale for each row, once for all who read it."""
         if data not in self.rows:
             source = self._get(data, FLOAT)
             node = kernel_node(self.copy, "QuantizeRows", [source], {}, shape=source.shape, name=f"{data.name}/rows")
@@ -280,8 +315,7 @@ class _Emitter:
             scales.type = TensorType(DType.FLOAT, None if source.shape is None else source.shape[:-1])
             self._behind(source, node)
             self.rows[data] = levels, scales
-        inputs = [*self.rows[data], None, weights, scale, None, *epilogue]
-        return kernel_node(self.copy, "Int8MatMul", inputs, attributes, shape=shape, name=group.anchor.name)
+        return self.rows[data]
 
     # Between groups
 
@@ -358,6 +392,7 @@ class _Emitter:
         axis = _TO_LAST.index(node.attr("axis") % 4)
         whole = self._parameters(node.output)
         parts: list[Value | None] = []
+        count = 0
         for source, value in zip(sources, data, strict=True):
             if len(parts) == 3 * MOST_PARTS:
                 head = kernel_node(self.copy, "Int8Concat", [*whole, *parts], {"axis": axis}, **options)
@@ -365,7 +400,8 @@ class _Emitter:
                 assert first is not None
                 if head.output.shape == options["shape"]:  # some size is not known
                     head.output.type = TensorType(DType.INT8, (None,) * 4)
-                head.name, head.output.name = f"{node.name}/part", f"{node.output.name}_part"
+                count += 1
+                head.name, head.output.name = f"{node.name}/part_{count}", f"{node.output.name}_part_{count}"
                 self.graph.insert_before(self._twin(node), head)
                 parts = [head.output, *whole]
             parts += [source, *self._parameters(value)]
@@ -390,12 +426,7 @@ class _Emitter:
                     user.set_input(place, new)
                 else:
                     user.set_output(place, new)
-        ordered = sorted(gone, key=lambda node: -node.order)
-        read = [value for node in ordered for value in node.inputs if value is not None]
-        for node in ordered:
-            self.graph.remove(node)
-        for value in dict.fromkeys(read):
-            drop_constant_if_unused(value)
+        erase_dead(sorted(gone, key=lambda node: -node.order))
 
 
 def _permuted(shape: Shape | None, axes: tuple[int, ...]) -> Shape | None:

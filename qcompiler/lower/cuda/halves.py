@@ -144,6 +144,8 @@ class _Halver:
         """A kernel reads floats of either kind, and may give float16."""
         if "half" not in node.attrs or node.output.dtype is not DType.FLOAT or not self.fits(node.output):
             return
+        if not any(user in self.chosen for user in node.output.users()):
+            return
         made = kernel_node(
             self.model, node.op_type, node.inputs, {**attributes_of(node), "half": 1}, shape=node.output.shape,
             name=node.name,

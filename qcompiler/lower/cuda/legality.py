@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, Value
 from qcompiler.kernels import LONGEST_SUM
+from qcompiler.lower.cuda.clustered import clustered_of
 from qcompiler.lower.cuda.epilogues import activation, chain_of
 from qcompiler.lower.ort_legality import is_table, table_group, weight_axis
 from qcompiler.lower.target import Group
@@ -36,8 +39,9 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
 
 def _group(node: Node) -> Group:
     chain = chain_of(node)
+    clustered = clustered_of(node) is not None
     fixed = node.input(1) is not None and node.inputs[1].constant is not None  # type: ignore[union-attr]
-    data = node.inputs[:1] if fixed else node.inputs[:2]
+    data = node.inputs[:1] if fixed or clustered else node.inputs[:2]
     return Group(
         node.name or node.output.name,
         node,
@@ -58,12 +62,16 @@ def _objection(node: Node, model: Model) -> str:
     if any(value.dtype is not DType.FLOAT for value in node.inputs if value is not None):
         kinds = sorted({value.dtype.name.lower() if value.dtype else "unknown" for value in node.inputs if value})
         return f"its inputs are {', '.join(kinds)}, not float"
+    if node.inputs[0] is None or node.inputs[0].const is not None:
+        return "what it reads is a constant"
     bias = node.input(2)
     if bias is not None and bias.constant is None:
         return "its bias is computed at run time or can be overridden"
     weight = node.inputs[1]
     assert weight is not None
     held = weight.constant
+    if held is None and clustered_of(node) is not None:
+        return ""
     if node.is_op("Conv", "ConvTranspose"):
         return _convolution(node, weight)
     if node.is_op("Gemm"):
@@ -80,7 +88,7 @@ def _objection(node: Node, model: Model) -> str:
         return "its weights are a handful of numbers"
     if node.is_op("MatMul") and len(held.shape) != 2:
         return f"its weights have {len(held.shape)} axes"
-    if node.inputs[0] is None or (node.inputs[0].rank or 0) < 2:
+    if (node.inputs[0].rank or 0) < 2:
         return "the rank of its input is not known or below 2"
     return "" if held.size // held.shape[weight_axis(node)] <= LONGEST_SUM else _TOO_LONG
 
@@ -107,13 +115,14 @@ def _two_activations(node: Node) -> str:
     """A product of two activations: one matrix of each for every combination of the axes before."""
     a, b = node.inputs[:2]
     assert a is not None and b is not None
-    if a.const is not None or b.const is not None:
-        return "its weights can be overridden, or are its left factor"
+    if b.const is not None:
+        return "its weights can be overridden"
     if a.shape is None or b.shape is None or len(a.shape) < 3 or len(a.shape) != len(b.shape):
         return "the ranks of its factors differ or are not known"
     if a.shape[:-2] != b.shape[:-2]:
         return "its factors have other axes before the matrices"
-    return ""
+    inner = a.shape[-1]
+    return _TOO_LONG if isinstance(inner, int) and inner > LONGEST_SUM // 2 else ""
 
 
 def explicit_pads(node: Node) -> tuple[int, ...] | None:
@@ -146,16 +155,18 @@ def glue_candidates(model: Model) -> list[Node]:
     return [node for node in model.graph if _is_glue(node)]
 
 
-def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Node]:
+def glue_nodes(model: Model, static: Collection[Group], others: Collection[Group]) -> list[Node]:
     """Nodes between groups that run on integers too, so that no value has to be made float in between.
 
-    ``active`` are the nodes of the chosen groups, ``outputs`` what they can give in integers. A node is taken when
-    everything it reads is there in integers, and everybody reads integers of what it gives.
+    ``static`` groups read integers, and like ``others`` (dynamic ones, which read floats) can give them. A node is
+    taken when everything it reads is there in integers, and everybody reads integers of what it gives.
     """
-    there = set(outputs)
+    active = {node for group in static for node in group.nodes}
+    taken = active | {node for group in others for node in group.nodes}
+    there = {group.output for group in (*static, *others) if group.output.quant is not None}
     candidates: list[Node] = []
     for node in glue_candidates(model):
-        if node in active or (node.output.quant is None and not keeps_range(node)):
+        if node in taken or (node.output.quant is None and not keeps_range(node)):
             continue
         if all(value in there for value in data_of(node)):
             candidates.append(node)

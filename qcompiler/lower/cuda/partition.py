@@ -13,7 +13,7 @@ from typing import Any
 from qcompiler.data import InputSpec
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
-from qcompiler.ir import Graph, Model, Node, TensorType, Value, clone_node, dependencies
+from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, dependencies
 from qcompiler.kernels import KERNELS
 from qcompiler.lower.cuda.nodes import attributes_of, kernel_of
 from qcompiler.onnx_io import infer_types, to_bytes
@@ -67,15 +67,15 @@ def program_of(model: Model) -> Program:
     constants = {
         names[value]: value.const.numpy()  # type: ignore[union-attr]
         for value in graph.constants
-        if value.const is not None and (names[value] in taken or value.output_uses)
+        if value.const is not None and not value.is_input and (names[value] in taken or value.output_uses)
     }
+    defaults = {value.name: value.const.numpy() for value in graph.inputs if isinstance(value.const, Tensor)}
     inputs = tuple(
         InputSpec(value.name, value.type.dtype.numpy, value.type.shape)
         for value in graph.inputs
         if value.const is None and isinstance(value.type, TensorType) and value.type.dtype is not None
     )
-    program = Program(tuple(steps), constants, inputs, tuple(value.name for value in graph.outputs))
-    return program
+    return Program(tuple(steps), constants, defaults, inputs, tuple(value.name for value in graph.outputs))
 
 
 def _names(graph: Graph) -> dict[Value, str]:
@@ -147,11 +147,11 @@ def _session_step(
         for value in dependencies(node):
             if value in mapping or value not in names or value.producer in inside:
                 continue
-            twin = Value(names[value], value.type, value.const)
+            twin = Value(names[value], value.type, None if value.is_input else value.const)
             mapping[value] = twin
-            if value.const is not None:
+            if twin.const is not None:
                 part.add_constant(twin)
-            if value.const is None or value.is_input:
+            else:
                 _check_type(value)
                 part.add_input(twin)
     for node in nodes:
@@ -162,7 +162,7 @@ def _session_step(
             mapping[value].name = names[value]
     for value in given:
         part.add_output(mapping[value])
-    inputs = tuple(value.name for value in part.inputs if value.const is None)
+    inputs = tuple(value.name for value in part.inputs)
     made = _model(model, part)
     return SessionStep(
         to_bytes(made), inputs, tuple(names[value] for value in given), tuple(node.name for node in nodes)
@@ -214,7 +214,7 @@ def placement(model: Model) -> list[dict[str, Any]]:
     for node in model.graph:
         kernel = kernel_of(node)
         why = KERNELS[node.op_type].about if kernel is not None else _why_not(node)
-        runs_on = node.op_type if kernel is not None else "onnxruntime"
+        runs_on = "kernel" if kernel is not None else "onnxruntime"
         found.append({"node": node.name, "op": node.op_type, "runs_on": runs_on, "why": why})
     return found
 

@@ -6,20 +6,21 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model
 from qcompiler.kernels import ARCHITECTURES, CARDS, Card
 from qcompiler.kernels.storing import KernelSet
 from qcompiler.lower.cuda.ahead import build_kernels
-from qcompiler.lower.cuda.bodies import OLDEST_OPSET
 from qcompiler.lower.cuda.cost import node_seconds
 from qcompiler.lower.cuda.emission import emit_kernels
 from qcompiler.lower.cuda.halves import to_halves
 from qcompiler.lower.cuda.legality import find_groups, glue_nodes
 from qcompiler.lower.cuda.partition import open_program, placement
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
-from qcompiler.lower.weight_only import emit_weight_only
+from qcompiler.lower.weight_only import emit_weight_only, needed_opset
 from qcompiler.onnx_io import upgrade_opset
 from qcompiler.runtime import Runner, no_card
 
@@ -74,11 +75,12 @@ class OrtCuda(Target):
         return find_groups(model)
 
     def kinds(self, group: Group) -> frozenset[str]:
-        """Tables of rows have only weights; products of two activations have no weights."""
+        """Tables of rows have only weights; products of two activations have none; clustered weights stay as they are,
+        and rows are quantized for them."""
         if group.anchor.is_op("Gather"):
             return frozenset({WEIGHTS})
         if group.weight is None:
-            return frozenset({STATIC})
+            return frozenset({STATIC} if len(group.data) > 1 else {DYNAMIC})
         if group.anchor.is_op("Conv", "ConvTranspose"):
             return frozenset({STATIC, WEIGHTS} if group.anchor.is_op("Conv") else {STATIC})
         return frozenset({STATIC, DYNAMIC, WEIGHTS})
@@ -95,11 +97,11 @@ class OrtCuda(Target):
         """Kernels for static and dynamic groups, and for what may stay in integers between them."""
         mapping: dict[Value, Value] = {}
         copy = clone_model(model, mapping)
-        kernels = [group for group, form in plan.items() if form.kind in (STATIC, DYNAMIC)]
-        if kernels and copy.opset < OLDEST_OPSET and (reason := upgrade_opset(copy, OLDEST_OPSET)):
-            raise LoweringError(f"kernels need operator set {OLDEST_OPSET}: {reason}")
-        active = {node for group in kernels for node in group.nodes}
-        glue = glue_nodes(model, active, {group.output for group in kernels if group.output.quant is not None})
+        since = needed_opset(plan)
+        if copy.opset < since and (reason := upgrade_opset(copy, since)):  # before nodes come that it does not know
+            raise LoweringError(f"weights in blocks or less than 8 bits need operator set {since}: {reason}")
+        of_kind = {kind: [group for group, form in plan.items() if form.kind == kind] for kind in (STATIC, DYNAMIC)}
+        glue = glue_nodes(model, of_kind[STATIC], of_kind[DYNAMIC])
         emit_kernels(copy, mapping, plan, glue)
         emit_weight_only(copy, mapping, plan)
         if self.float16:
@@ -135,4 +137,5 @@ def _values(model: Model) -> list[Value]:
 def _largest(value: Value) -> float:
     """The largest magnitude that calibration has seen."""
     assert value.quant is not None
-    return max(abs(value.quant.observed[0]), abs(value.quant.observed[1]))
+    seen = (*value.quant.observed, float(np.min(value.quant.low)), float(np.max(value.quant.high)))
+    return max(map(abs, seen))
