@@ -28,7 +28,7 @@ class KernelSet:
         """The report's ``kernels``."""
         size = sum(len(made.cubin) for by_card in self.built.values() for made in by_card.values())
         names = [f"sm_{capability}" for capability in self.architectures]
-        return {"architectures": names, "count": len(self.built), "bytes": size, "problems": list(self.problems)}
+        return {"architectures": names, "built": len(self.built), "bytes": size, "problems": list(self.problems)}
 
 
 def write_kernels(folder: Path, kernels: KernelSet) -> None:

@@ -128,7 +128,7 @@ SHAPE: dict[Any, Shape] = {
     # what runs each node, for targets of more than one runtime
     "placement?": [{"node": str, "op": str, "runs_on": str, "why": str}],
     # what was compiled ahead of time, by architecture, and what could not be
-    "kernels?": {"architectures": [str], "count": int, "bytes": int, "problems": [str]},
+    "kernels?": {"architectures": [str], "built": int, "bytes": int, "problems": [str]},
     # ratio: source to compiled; packed: the container beside it, where there is one
     "size": {
         "source_bytes": int,

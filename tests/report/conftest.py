@@ -209,7 +209,7 @@ RICH: dict[str, Any] = {
     ],
     "kernels": {
         "architectures": ["sm_80", "sm_90"],
-        "count": 13,
+        "built": 13,
         "bytes": 1_250_448,
         "problems": ["head has no kernel for sm_80: it does not compile"],
     },

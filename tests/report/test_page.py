@@ -61,7 +61,7 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "drop": units.number,
     "estimate.source_us": units.number,
     "estimate.compiled_us": units.number,
-    "kernels.count": units.count,
+    "kernels.built": units.count,
     "kernels.bytes": units.size,
     "source_ms": units.milliseconds,
     "compiled_ms": units.milliseconds,

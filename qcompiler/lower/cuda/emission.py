@@ -15,13 +15,14 @@ from qcompiler.lower.cuda.clustered import Clustered, clustered_of
 from qcompiler.lower.cuda.epilogues import activation, chain_of
 from qcompiler.lower.cuda.legality import data_of, explicit_pads, keeps_range, upsampling
 from qcompiler.lower.cuda.nodes import kernel_node
-from qcompiler.lower.target import DYNAMIC, STATIC, Form, Group, Plan
+from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan
 from qcompiler.rewrite import erase_dead
 
-__all__ = ["emit_kernels"]
+__all__ = ["emit_kernels", "is_kernel"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_BLOCKS = (32, 64, 128, 256)  # of which there is a kernel
 _FUSED_INNER = 512  # inner sizes up to which rows are quantized inside the product that reads them
 
 # Forms of a value: float or int8, in the model's layout or with the channels last.
@@ -31,7 +32,7 @@ _PICTURES = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePo
 
 
 def emit_kernels(copy: Model, mapping: Mapping[Value, Value], plan: Plan, glue: Collection[Node]) -> None:
-    """Write the static and dynamic groups of ``plan``, and ``glue`` between them, into ``copy`` as kernels.
+    """Write the groups of ``plan`` that :func:`is_kernel` names, and ``glue`` between them, into ``copy`` as kernels.
 
     ``mapping`` leads from the model's values to the copy's. Everything else stays float and is converted at the edges,
     once a value. Raises LoweringError for a value without a range and for types that no kernel takes.
@@ -39,11 +40,27 @@ def emit_kernels(copy: Model, mapping: Mapping[Value, Value], plan: Plan, glue: 
     _Emitter(copy, mapping, plan, glue).run()
 
 
+def is_kernel(group: Group, form: Form) -> bool:
+    """True for what becomes a kernel: static and dynamic forms, and weights of 4 bits in blocks around zero whose
+    activations may be rounded to 8 bits."""
+    if form.kind != WEIGHTS:
+        return True
+    spec = form.weight
+    return (
+        form.integer_products
+        and not form.portable
+        and group.anchor.is_op("MatMul")
+        and spec.symmetric
+        and spec.dtype in (DType.INT4, DType.UINT4)
+        and spec.block in _BLOCKS
+    )
+
+
 class _Emitter:
     def __init__(self, copy: Model, mapping: Mapping[Value, Value], plan: Plan, glue: Collection[Node]) -> None:
         self.copy, self.mapping = copy, mapping
         self.graph: Graph = copy.graph
-        self.plan = {group: form for group, form in plan.items() if form.kind in (STATIC, DYNAMIC)}
+        self.plan = {group: form for group, form in plan.items() if is_kernel(group, form)}
         self.glue = list(glue)
         self.forms: dict[Value, dict[str, Value]] = {}
         self.rows: dict[Value, tuple[Value, Value]] = {}
@@ -184,6 +201,8 @@ class _Emitter:
             epilogue[4:] = self._parameters(group.output)
         if pictures:
             node = self._picture(group, form, attributes, epilogue)
+        elif form.kind == WEIGHTS:
+            node = self._in_blocks(group, form, attributes, epilogue)
         elif form.kind == DYNAMIC:
             node = self._by_rows(group, form, attributes, epilogue)
         else:
@@ -283,6 +302,20 @@ class _Emitter:
         inputs = [*self._quantized_rows(data), None, weights, scale, None, *epilogue]
         return kernel_node(self.copy, "Int8MatMul", inputs, attributes, **options)
 
+    def _in_blocks(self, group: Group, form: Form, attributes: dict[str, Any], epilogue: list[Value | None]) -> Node:
+        """Rows of integers by weights of 4 bits whose blocks have scales of their own."""
+        assert group.weight is not None and group.weight.constant is not None
+        levels, scale, _ = form.levels(np.asarray(group.weight.constant.numpy(), np.float32))
+        around = 8 if form.weight.dtype is DType.INT4 else 0
+        packed = pack_fields((levels.astype(np.int16) + around).astype(np.uint8).T, 4)
+        inputs = [
+            *self._quantized_rows(group.data[0]), self._constant(packed, f"{group.weight.name}_quantized"),
+            self._constant(scale.T, f"{group.weight.name}_scale"), *epilogue,
+        ]  # fmt: skip
+        attributes["block"] = form.weight.block
+        shape = group.output.shape
+        return kernel_node(self.copy, "BlockMatMul", inputs, attributes, shape=shape, name=group.anchor.name)
+
     def _by_codebook(
         self,
         group: Group,
@@ -330,11 +363,15 @@ class _Emitter:
             made.output.type = TensorType(DType.INT8, value.shape)
         elif node.is_op(*_PICTURES):
             made = self._on_pictures(node, data)
+        elif node.is_op("Softmax"):
+            made = self._softmax(node, data[0])
         else:
             made = self._function(node, data[0])
         made.output.name = f"{value.name}_int8"
         self.graph.insert_before(twin, made)
-        last = node.is_op(*_PICTURES) or (not plain and INT8_LAST in self.forms.get(data[0], {}))
+        last = node.is_op(*_PICTURES) or (
+            not plain and not node.is_op("Softmax") and INT8_LAST in self.forms.get(data[0], {})
+        )
         self.forms[value] = {INT8_LAST if last else INT8: made.output}
 
     def _function(self, node: Node, data: Value) -> Node:
@@ -348,6 +385,11 @@ class _Emitter:
         source = self._get(data, form)
         inputs = [source, self._constant(table, f"{node.output.name}_table")]
         return kernel_node(self.copy, "Int8Lookup", inputs, {}, shape=source.shape, name=node.name)
+
+    def _softmax(self, node: Node, data: Value) -> Node:
+        source = self._get(data, INT8)
+        inputs = [source, self._parameters(data)[0], *self._parameters(node.output)]
+        return kernel_node(self.copy, "Int8Softmax", inputs, {}, shape=source.shape, name=node.name)
 
     def _on_pictures(self, node: Node, data: list[Value]) -> Node:
         sources = [self._get(value, INT8_LAST) for value in data]

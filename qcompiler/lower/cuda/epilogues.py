@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qcompiler.dtypes import DType
 from qcompiler.ir import Node, Value
 from qcompiler.lower.ort_legality import added_bias, only_user
 
@@ -28,7 +29,7 @@ def chain_of(anchor: Node) -> Chain:
     nodes = [anchor]
     bias = anchor.input(2) if not anchor.is_op("MatMul") else None
     follower = only_user(anchor)
-    if anchor.is_op("MatMul") and follower is not None and (added := added_bias(follower, anchor)) is not None:
+    if anchor.is_op("MatMul") and follower is not None and (added := _bias(follower, anchor)) is not None:
         nodes.append(follower)
         bias = added
     found = activation_of(nodes[-1])
@@ -50,6 +51,18 @@ def chain_of(anchor: Node) -> Chain:
                 more, name, low, high = found
                 nodes += more
     return Chain(tuple(nodes), bias, name, low, high, residual, mode)
+
+
+def _bias(node: Node, product: Node) -> Value | None:
+    """What ``node`` adds to ``product`` if that is one number for each output channel; of clustered weights too."""
+    found = added_bias(node, product)
+    weight = product.input(1)
+    if found is not None or not node.is_op("Add") or weight is None or weight.rank != 2 or weight.shape is None:
+        return found
+    held = [value for value in node.inputs if value is not None and value.constant is not None]
+    if len(held) != 1 or held[0].dtype is not DType.FLOAT or held[0].shape != weight.shape[-1:]:
+        return None
+    return held[0]
 
 
 def _follower(node: Node) -> Node:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import numpy as np
+
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, Value
 from qcompiler.kernels import LONGEST_SUM
@@ -15,6 +17,7 @@ from qcompiler.ops import info
 
 __all__ = ["data_of", "explicit_pads", "find_groups", "glue_candidates", "glue_nodes", "keeps_range", "upsampling"]
 
+_FINE = 0.06  # steps of the logits up to which a power is off by no more than int8 makes it: half a step, 3 percent
 _TOO_LONG = "its sums may not fit 32 bits"
 
 
@@ -200,6 +203,10 @@ def _is_glue(node: Node) -> bool:
         return True
     if activation(node) is not None and not node.is_op("Clip"):
         return True
+    if node.is_op("Softmax"):
+        quant, rank = data_of(node)[0].quant, value.rank
+        fine = quant is not None and float(np.max(quant.scale)) <= _FINE
+        return fine and rank is not None and node.attr("axis", -1) in (-1, rank - 1)
     ranks = {item.rank for item in (*data_of(node), value)}
     if ranks != {4}:
         return False

@@ -15,7 +15,7 @@ from qcompiler.kernels import ARCHITECTURES, CARDS, Card
 from qcompiler.kernels.storing import KernelSet
 from qcompiler.lower.cuda.ahead import build_kernels
 from qcompiler.lower.cuda.cost import node_seconds
-from qcompiler.lower.cuda.emission import emit_kernels
+from qcompiler.lower.cuda.emission import emit_kernels, is_kernel
 from qcompiler.lower.cuda.halves import to_halves
 from qcompiler.lower.cuda.legality import find_groups, glue_nodes
 from qcompiler.lower.cuda.partition import open_program, placement
@@ -97,13 +97,15 @@ class OrtCuda(Target):
         """Kernels for static and dynamic groups, and for what may stay in integers between them."""
         mapping: dict[Value, Value] = {}
         copy = clone_model(model, mapping)
-        since = needed_opset(plan)
+        since = needed_opset({group: form for group, form in plan.items() if not is_kernel(group, form)})
         if copy.opset < since and (reason := upgrade_opset(copy, since)):  # before nodes come that it does not know
             raise LoweringError(f"weights in blocks or less than 8 bits need operator set {since}: {reason}")
-        of_kind = {kind: [group for group, form in plan.items() if form.kind == kind] for kind in (STATIC, DYNAMIC)}
-        glue = glue_nodes(model, of_kind[STATIC], of_kind[DYNAMIC])
+        kernels = [group for group, form in plan.items() if is_kernel(group, form)]
+        static = [group for group in kernels if plan[group].kind == STATIC]
+        glue = glue_nodes(model, static, [group for group in kernels if plan[group].kind != STATIC])
         emit_kernels(copy, mapping, plan, glue)
-        emit_weight_only(copy, mapping, plan)
+        rest = {group: form for group, form in plan.items() if not is_kernel(group, form)}
+        emit_weight_only(copy, mapping, rest)
         if self.float16:
             to_halves(copy, {value: _largest(value) for value in _values(copy) if value.quant is not None})
         return copy
