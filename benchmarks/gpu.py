@@ -152,6 +152,10 @@ def calls(rng: np.random.Generator, scale: int) -> list[Call]:
         ("Int8LayerNorm", [q(m, n), one, z, s(n), s(n), one, z], {0}, {}),
         ("Int8RMSNorm", [q(m, n), one, z, s(n), None, one, z], {0}, {}),
         ("QuantizeRows", [rng.standard_normal((m, n)).astype(np.float16)], {0}, {}),
+        ("Quantize", [rng.standard_normal((2, 36, 9, 7 * scale)).astype(np.float16), one, z], {0}, {"last": 1}),
+        ("Quantize", [rng.standard_normal((m, n)).astype(np.float32), one, z], {0}, {}),
+        ("Dequantize", [image, one, z], {0}, {"first": 1, "half": 1}),
+        ("Dequantize", [q(m, n), one, z], {0}, {}),
     ]
     return found
 
