@@ -139,7 +139,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     os.environ.pop("XDG_CACHE_HOME") if before is None else os.environ.update(XDG_CACHE_HOME=before)
 
 
-@pytest.mark.parametrize("capability", [80, 89, 90])
+@pytest.mark.parametrize(
+    "capability", [80, 89, 90, *(pytest.param(other, marks=pytest.mark.long) for other in (86, 100, 120))]
+)
 def test_what_is_shipped_compiles_well(capability: int, tmp_path: Path) -> None:
     found = shipped(capability)
     tiles = {
