@@ -14,7 +14,7 @@ from qcompiler.kernels import MOST_PARTS, pack_fields, table_of
 from qcompiler.lower.cuda.clustered import Clustered, clustered_of
 from qcompiler.lower.cuda.epilogues import activation, chain_of
 from qcompiler.lower.cuda.legality import data_of, explicit_pads, keeps_range, upsampling
-from qcompiler.lower.cuda.nodes import kernel_node
+from qcompiler.lower.cuda.nodes import EDGE, kernel_node
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Form, Group, Plan
 from qcompiler.rewrite import erase_dead
 
@@ -148,7 +148,7 @@ class _Emitter:
         return node.output
 
     def _transposed(self, source: Value, axes: tuple[int, ...]) -> Value:
-        node = Node("Transpose", [source], {"perm": axes}, name=f"{source.name}/transpose")
+        node = Node("Transpose", [source], {"perm": axes}, name=f"{source.name}{EDGE}")
         shape = None if source.shape is None else tuple(source.shape[axis] for axis in axes)
         assert source.dtype is not None
         node.output.type = TensorType(source.dtype, shape)

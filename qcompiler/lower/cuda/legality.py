@@ -15,8 +15,18 @@ from qcompiler.lower.ort_legality import is_table, table_group, weight_axis
 from qcompiler.lower.target import Group
 from qcompiler.ops import info
 
-__all__ = ["data_of", "explicit_pads", "find_groups", "glue_candidates", "glue_nodes", "keeps_range", "upsampling"]
+__all__ = [
+    "between",
+    "data_of",
+    "explicit_pads",
+    "find_groups",
+    "glue_candidates",
+    "glue_nodes",
+    "keeps_range",
+    "upsampling",
+]
 
+_VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
 _FINE = 0.06  # steps of the logits up to which a power is off by no more than int8 makes it: half a step, 3 percent
 _TOO_LONG = "its sums may not fit 32 bits"
 
@@ -153,11 +163,6 @@ def explicit_pads(node: Node) -> tuple[int, ...] | None:
     return (*before, *behind)
 
 
-def glue_candidates(model: Model) -> list[Node]:
-    """Nodes of the main graph that could run in integers between groups."""
-    return [node for node in model.graph if _is_glue(node)]
-
-
 def glue_nodes(model: Model, static: Collection[Group], others: Collection[Group]) -> list[Node]:
     """Nodes between groups that run on integers too, so that no value has to be made float in between.
 
@@ -168,7 +173,7 @@ def glue_nodes(model: Model, static: Collection[Group], others: Collection[Group
     taken = active | {node for group in others for node in group.nodes}
     there = {group.output for group in (*static, *others) if group.output.quant is not None}
     candidates: list[Node] = []
-    for node in glue_candidates(model):
+    for node in filter(_is_glue, model.graph):
         if node in taken or (node.output.quant is None and not keeps_range(node)):
             continue
         if all(value in there for value in data_of(node)):
@@ -184,7 +189,7 @@ def glue_nodes(model: Model, static: Collection[Group], others: Collection[Group
 
 def keeps_range(node: Node) -> bool:
     """True for what gives a selection of the elements that it reads, so that scale and zero point stay."""
-    return node.is_op("MaxPool", "Resize", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+    return node.is_op("MaxPool", "Resize", *_VIEWS)
 
 
 def data_of(node: Node) -> list[Value]:
@@ -193,13 +198,19 @@ def data_of(node: Node) -> list[Value]:
     return [value for place in places if (value := node.input(place)) is not None]
 
 
+def between(node: Node) -> bool:
+    """True for operators of which some run in integers between groups."""
+    kinds = ("MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Concat", "Add", "Mul", "Softmax")
+    return node.is_op(*kinds, *_VIEWS) or activation(node) is not None
+
+
 def _is_glue(node: Node) -> bool:
     value = node.output
     if len(node.outputs) != 1 or value.dtype is not DType.FLOAT or not data_of(node):
         return False
     if any(item.const is not None or item.dtype is not DType.FLOAT for item in data_of(node)):
         return False
-    if node.is_op("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze"):
+    if node.is_op(*_VIEWS):
         return True
     if activation(node) is not None and not node.is_op("Clip"):
         return True

@@ -13,7 +13,10 @@ from qcompiler.ir import Attr, AttrKind, Function, Model, Node, Shape, TensorTyp
 from qcompiler.kernels import DOMAIN, KERNELS, Kernel, Operand
 from qcompiler.lower.cuda.bodies import OLDEST_OPSET, function_of, variant_of
 
-__all__ = ["attributes_of", "kernel_node", "kernel_of"]
+__all__ = ["EDGE", "attributes_of", "kernel_node", "kernel_of"]
+
+EDGE = "/transpose"
+"""What names end with of nodes that move channels between kernels and the rest."""
 
 _VERSION = 1
 

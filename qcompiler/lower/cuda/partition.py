@@ -15,9 +15,13 @@ from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_node, dependencies
 from qcompiler.kernels import KERNELS
-from qcompiler.lower.cuda.nodes import attributes_of, kernel_of
+from qcompiler.lower.cuda.legality import between
+from qcompiler.lower.cuda.nodes import EDGE, attributes_of, kernel_of
 from qcompiler.onnx_io import infer_types, to_bytes
+from qcompiler.ops import info
 from qcompiler.runtime import Executor, KernelStep, Program, Runner, SessionStep, no_card
+
+_FLOATS = {DType.FLOAT, DType.FLOAT16}
 
 __all__ = ["open_program", "placement", "program_of"]
 
@@ -224,4 +228,13 @@ def _why_not(node: Node) -> str:
         return "it moves int8 elements, which onnxruntime does as well"
     if any(True for _ in node.subgraphs()):
         return "it holds graphs of its own"
-    return "there is no int8 kernel for it, or its group stays float"
+    if node.is_op("Cast") and {node.output.dtype, *(value.dtype for value in node.inputs if value)} == _FLOATS:
+        return "an edge between float16 and float32"
+    if node.is_op("Transpose") and node.name.endswith(EDGE):
+        return "channels go where the next node has them"
+    known = info(node)
+    if known is not None and known.role == "compute":
+        return "it stays float; the table of layers says why"
+    if between(node):
+        return "what it reads or gives is not in integers"
+    return "there is no kernel for it"
