@@ -73,7 +73,8 @@ def decision_of(job: Job, model: Model, choice: Choice) -> dict[str, Any]:
     facts = job.context.facts
     seen = facts.get("statistics", {})
     layers = layer_records(model, choice, facts["forms"], facts["refused"], seen, sample, job)
-    return {"decision": {"kept": kept, "reason": choice.reason, "tried": tried}, **layers}
+    reason = choice.reason if job.target.timed_here or best is None else f"{choice.reason}, by estimate"
+    return {"decision": {"kept": kept, "reason": reason, "tried": tried}, **layers}
 
 
 def trace_of(records: list[PassRecord]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ __all__ = [
     "data_of",
     "explicit_pads",
     "find_groups",
-    "glue_candidates",
     "glue_nodes",
     "keeps_range",
     "upsampling",
