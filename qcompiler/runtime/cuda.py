@@ -78,6 +78,7 @@ class CudaExecutor:
     """
 
     threads = 0  # time is the wall's: the work is not on the processor
+    device = "cuda"
 
     def __init__(
         self,
@@ -90,7 +91,7 @@ class CudaExecutor:
         self.program, self.inputs, self.outputs = program, program.inputs, program.outputs
         self._tell = tell
         self._tune = tune
-        self._driver = Driver()
+        self._driver = self._open_driver()
         self._card: Card | None = card_for(self._driver.capability)
         self._cubins: dict[str, Built] = {}
         if self._card is None:
@@ -109,7 +110,7 @@ class CudaExecutor:
             for index, step in enumerate(program.steps)
             if isinstance(step, SessionStep)
         }
-        self._constants = {name: _up(array) for name, array in program.constants.items()}
+        self._constants = {name: self._up(array) for name, array in program.constants.items()}
         self._plans: OrderedDict[tuple[Any, ...], _Plan] = OrderedDict()
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Any]:
@@ -137,7 +138,7 @@ class CudaExecutor:
         if plan is None:
             while len(self._plans) >= _PLANS:
                 self._forget(self._plans.popitem(last=False)[1])
-            plan = self._plans[key] = _Plan({name: _up(array) for name, array in arrays.items()})
+            plan = self._plans[key] = _Plan({name: self._up(array) for name, array in arrays.items()})
         else:
             self._plans.move_to_end(key)
             for name, array in arrays.items():
@@ -181,6 +182,9 @@ class CudaExecutor:
                 sequence.append(index)
         plan.sequence = sequence
 
+    def _open_driver(self) -> Driver:
+        return Driver()
+
     # Sessions
 
     def _session(self, model: bytes) -> Any:
@@ -209,7 +213,7 @@ class CudaExecutor:
         known = plan.given.get(index)
         for place, name in enumerate(step.outputs):
             if known is None:
-                binding.bind_output(name, "cuda", 0)
+                binding.bind_output(name, self.device, 0)
             else:
                 binding.bind_ortvalue_output(name, known[place])
         try:
@@ -245,10 +249,7 @@ class CudaExecutor:
             raise LoweringError(reason)
         results = kernel.results(operands, step.attributes)
         try:
-            made = tuple(
-                onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(kind).type, "cuda", 0)
-                for kind, shape in results
-            )
+            made = tuple(self._empty(kind, shape) for kind, shape in results)
         except Exception as error:  # of onnxruntime's own types: there is no memory left
             raise LoweringError(f"its results cannot be held: {error}") from None
 
@@ -289,7 +290,7 @@ class CudaExecutor:
         built = self._built(wanted)
         if wanted.key not in self._functions:
             self._functions[wanted.key] = self._driver.function(built.cubin, built.entry, built.shared)
-        held = {index: _up(item.array) for index, item in enumerate(launch.arguments) if isinstance(item, Held)}
+        held = {index: self._up(item.array) for index, item in enumerate(launch.arguments) if isinstance(item, Held)}
         arguments: list[Any] = []
         for index, item in enumerate(launch.arguments):
             match item:
@@ -340,7 +341,10 @@ class CudaExecutor:
         kind = values[name].data_type()[len("tensor(") : -1]
         return Operand({"float": "float32", "double": "float64"}.get(kind, kind), tuple(values[name].shape()))
 
+    def _up(self, array: Array) -> Any:
+        """``array`` on the card."""
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), self.device, 0)
 
-def _up(array: Array) -> Any:
-    """``array`` on the card."""
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), "cuda", 0)
+    def _empty(self, kind: str, shape: tuple[int, ...]) -> Any:
+        """Room for a result on the card."""
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(list(shape), np.dtype(kind).type, self.device, 0)
