@@ -54,10 +54,14 @@ def targets(as_json: bool) -> None:
             "description": item.description,
             "available": not item.unavailable(),
             "reason": item.unavailable(),
+            "stand_in": item.stand_in(),
         }
         for name, item in known().items()
     ]
-    rows = [(item["name"], "yes" if item["available"] else item["reason"], item["description"]) for item in found]
+    rows = [
+        (item["name"], (item["stand_in"] or "yes") if item["available"] else item["reason"], item["description"])
+        for item in found
+    ]
     _show(found, rows, ("target", "runs here", "what it is"), as_json)
 
 

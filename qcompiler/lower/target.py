@@ -106,6 +106,10 @@ class Target(ABC):
     def unavailable(self) -> str:
         """Why this machine cannot run the target's models; empty when it can."""
 
+    def stand_in(self) -> str:
+        """What runs the target's models here in its place, and why; empty where it can run them itself."""
+        return ""
+
     def optimized_kinds(self, model: Model) -> Mapping[str, int] | None:
         """Nodes by operator type that the runtime makes of ``model`` when it loads it; None where it cannot tell."""
         return None

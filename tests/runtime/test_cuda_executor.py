@@ -50,7 +50,6 @@ class Emulated:
         self.graphs: list[Callable[[], None]] = []
         self.replayed = self.released = 0
         self.capturing: list[Any] | None = None
-        self.broken: set[str] = set()
 
     def function(self, cubin: bytes, entry: str, shared: int) -> Any:
         return json.loads(cubin)
@@ -60,8 +59,6 @@ class Emulated:
             self.capturing.append((function, grid, arguments))
             return
         module, _, name = function["function"].partition(":")
-        if name in self.broken:
-            raise LoweringError("cuLaunchKernel: too many resources requested for launch")
         self.launched.append(name)
         code = getattr(importlib.import_module(f"qcompiler.kernels.triton.{module}"), name)
         given, hidden = arguments[: len(function["types"])], arguments[len(function["types"]) :]
@@ -198,16 +195,38 @@ def test_shapes_that_follow_from_the_elements() -> None:
     assert not said
 
 
-def test_what_cannot_be_launched_runs_as_its_body_and_is_told_once() -> None:
+def refuse(what: str) -> Callable[..., Any]:
+    def call(*_: Any) -> Any:
+        raise LoweringError(what) if what.startswith(("cu", "kernels")) else RuntimeError(what)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        ("launch", "cuLaunchKernel: too many resources requested for launch"),
+        ("function", "cuModuleLoadData: the provided PTX was compiled with an unsupported toolchain."),
+        ("_built", "kernels are compiled by triton"),
+        ("ortvalue_from_shape_and_type", "out of memory"),
+    ],
+)
+def test_what_cannot_be_launched_runs_as_its_body_and_is_told_once(
+    place: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launch or a cubin that the driver refuses, shapes that were not compiled, no memory."""
     made, samples = lowered(build("residual behind the activation"))
     emulated, plain, said = both(made)
-    driver: Any = emulated._driver
-    driver.broken.add("int8_conv")
+    if place.startswith("ort"):
+        monkeypatch.setattr(onnxruntime.OrtValue, place, refuse(what))
+        what = "its results cannot be held: out of memory"
+    else:
+        monkeypatch.setattr(emulated if place == "_built" else emulated._driver, place, refuse(what))
     for sample in samples[:3]:
         found, wanted = emulated.run(sample)["y"], plain.run(sample)["y"]
         assert np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
-    assert len(said) == 1
-    assert said[0].endswith("runs as its function body: cuLaunchKernel: too many resources requested for launch")
+    assert len(said) == 2  # of Quantize, and of Int8Conv
+    assert all(text.endswith(f"runs as its function body: {what}") for text in said)
 
 
 def test_a_card_that_no_kernel_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,6 +62,11 @@ class OrtCuda(Target):
         """Never: without a card the same program runs on the processor."""
         return ""
 
+    def stand_in(self) -> str:
+        """The processor, with the same numbers."""
+        reason = no_card()
+        return f"by the processor: {reason}" if reason else ""
+
     def activation_spec(self) -> QuantSpec:
         """Asymmetric int8 per tensor."""
         return QuantSpec(DType.INT8)
