@@ -1,6 +1,7 @@
 """Quality of ``ort-cuda`` beside ``ort-cpu``, same recipe and data, without a card: ``python -m benchmarks.cuda``.
 
-The executor runs kernels by their numpy references, whose numbers are those of a card. Times are not measured here;
+The executor runs kernels by their numpy references, whose numbers are those of a card, and rounds float16 as a card
+does. Times are not measured here;
 ``python -m benchmarks.gpu`` does that where there is a card.
 """
 

@@ -40,7 +40,7 @@ from qcompiler.onnx_io import (
 from qcompiler.pipeline import Pass, PassContext, PassRecord, Pipeline, Recipe, with_settings
 from qcompiler.report import render_html, to_json
 from qcompiler.runtime import Runner, Session
-from qcompiler.search import Choice, Journal, Limits, choose, find_metric
+from qcompiler.search import Candidate, Choice, Journal, Limits, choose, find_metric
 from qcompiler.storage import need_libraries, pack
 
 __all__ = ["Result", "compile", "exclusions", "input_specs", "name_all"]
@@ -52,6 +52,7 @@ _NOTHING = 1e-5  # a difference below this is none, however small the output its
 _USUAL = {"min_sqnr": 20.0, "min_speedup": 1.0}  # limits of a lossy recipe that sets none
 _FARTHEST = 10.0  # decibels by which the bar rises at once
 _LOOKED_AT = 32  # samples that tell one set of data from another
+_DIGITS = 1.0  # decibels that float16 may cost beside integers
 _TRIES = 3  # of choosing again with a higher bar when held-out samples fall below it
 
 
@@ -518,6 +519,7 @@ def _choose(job: Job, model: Model, lossless: Measured, changed: bool) -> tuple[
             missed = f"the metric cannot judge it: {error.what}"
             choice.reason = missed
             break
+        found = _safest(job, model, choice.best, found)
         deficit = job.limits.min_sqnr - found.quality.sqnr_db
         drop = found.drop
         if deficit > 0:
@@ -541,6 +543,20 @@ def _choose(job: Job, model: Model, lossless: Measured, changed: bool) -> tuple[
         candidate.kept = False
     job.context.warn(f"the model stays float: {choice.reason}")
     return lossless, choice
+
+
+def _safest(job: Job, model: Model, best: Candidate, found: Measured) -> Measured:
+    """``found``, or the same plan lowered without what trades digits for time, where that cost too many of them."""
+    safer = job.target.safer()
+    if safer is None:
+        return found
+    plain = measure(job, safer.lower(model, best.plan))
+    lost = plain.quality.sqnr_db - found.quality.sqnr_db
+    if not lost > _DIGITS:
+        return found
+    job.context.warn(f"float16 cost {lost:.1f} dB, so that what stays float stays float32")
+    best.model = plain.model
+    return plain
 
 
 def _said(

@@ -136,6 +136,10 @@ class Target(ABC):
         without kernels of its own. Raises LoweringError where nothing can be compiled here."""
         return None
 
+    def safer(self) -> Target | None:
+        """The same target without what trades digits for time; None where there is no such trade."""
+        return None
+
     def runs_on(self, model: Model) -> list[dict[str, Any]]:
         """What runs each node of a lowered model, and why (``node``, ``op``, ``runs_on``, ``why``); empty where one
         runtime runs them all."""

@@ -200,7 +200,8 @@ class CudaExecutor:
     def _run(self, index: int, plan: _Plan) -> bool:
         """A part of the model, or the function body of a kernel, by onnxruntime into the buffers of the last time.
 
-        False where these do not fit any more; then nothing was run.
+        False where it fails there: shapes that follow from the elements have changed, or a fault that shows again when
+        it runs without them.
         """
         step = self.program.steps[index]
         if isinstance(step, KernelStep) and index not in self._fallbacks:

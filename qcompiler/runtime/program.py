@@ -81,11 +81,16 @@ class Program:
     outputs: tuple[str, ...]
 
     def complete(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """``feeds`` and the defaults of what is not among them. Raises LoweringError for a missing or unknown one."""
+        """``feeds`` and the defaults of what is not among them. Raises LoweringError for one that is
+        missing, unknown or of another type."""
         missing = [spec.name for spec in self.inputs if spec.name not in feeds]
         if missing:
             raise LoweringError(f"input '{missing[0]}' is not fed")
-        unknown = set(feeds) - {spec.name for spec in self.inputs} - set(self.defaults)
-        if unknown:
-            raise LoweringError(f"there is no input '{min(unknown)}'")
+        types = {spec.name: spec.dtype for spec in self.inputs}
+        types |= {name: array.dtype for name, array in self.defaults.items()}
+        for name, array in feeds.items():
+            if name not in types:
+                raise LoweringError(f"there is no input '{name}'")
+            if array.dtype != types[name]:
+                raise LoweringError(f"input '{name}' is {types[name]}, not {array.dtype}")
         return {**self.defaults, **feeds}

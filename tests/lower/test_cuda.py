@@ -16,11 +16,11 @@ from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, Quantization, QuantSpec, affine_parameters, clone_model, format_graph, verify
 from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, OrtCuda, open_program
-from qcompiler.lower.cuda import placement, program_of
+from qcompiler.lower.cuda import kernel_products, placement, program_of
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
 from qcompiler.passes.cluster import ClusterWeights
 from qcompiler.pipeline import PassContext
-from qcompiler.runtime import KernelStep, SessionStep
+from qcompiler.runtime import KernelStep, Session, SessionStep
 from qcompiler.search import Quality
 from tests.lower.models import model_of, proto_of
 
@@ -359,3 +359,97 @@ def test_random_networks_are_lowered_as_their_bodies_say(layers: list[tuple[int,
     model = model_of(f"g (float[1,8,9,7] x) => ({outputs}) {{ {' '.join(body)} }}", 17, **W3, **W1, d=(8, 1, 3, 3))
     made, samples = lowered(model)
     agree(model, made, samples, 8.0)
+
+
+def halves(model: Model) -> Counter[str]:
+    """Operators that give float16."""
+    return Counter(node.op_type for node in model.graph if any(value.dtype is DType.FLOAT16 for value in node.outputs))
+
+
+SMALL = {"k": (np.ones((1, 8, 1, 1)) * 1e-9).astype(np.float32), "t": np.float32(1e-9)}
+
+
+@pytest.mark.parametrize(
+    ("body", "weights", "kept"),
+    [
+        ("a = Conv<pads=[1,1,1,1]>(x, w) b = Mul(a, k) d = Abs(b) e = Add(d, t) n = Neg(b) f = Sub(n, b) y = Div(f, e)", W3 | SMALL, {"Mul", "Add", "Neg", "Sub", "Div"}),
+        ("a = Conv<pads=[1,1,1,1]>(x, w) b = Softmax<axis=1>(a) c = Neg(b) d = Neg(c) e = Floor(d) y = Relu(e)", W3, {"Softmax", "Neg"}),
+        ("a = Conv<pads=[1,1,1,1]>(x, w) b = Softmax<axis=1>(a) c = Neg(b) d = Neg(c) e = Cast<to=7>(d) y = Cast<to=1>(e)", W3, {"Softmax", "Neg"}),
+    ],
+)  # fmt: skip
+def test_what_float16_would_lose_stays_float32(body: str, weights: dict[str, Any], kept: set[str]) -> None:
+    MODELS["here"] = (CONV % body, 17, weights, {})
+    try:
+        made, samples = lowered(build("here"))
+        assert not kept & set(halves(made))
+        program, source = open_program(made), open_session(build("here"))
+        for sample in samples:
+            assert np.isfinite(program.run(sample)["y"]).all() or not np.isfinite(source.run(sample)["y"]).all()
+    finally:
+        del MODELS["here"]
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_outputs_that_float16_operators_give_in_another_type(used: bool) -> None:
+    more = "z = Add(mean, inv)" if used else "z = Neg(b)"
+    model = model_of(
+        f"g (float[1,8,9,7] x) => (float[1,8,9,7] y, float[n,m,o,p] z, float[a,b,c,d] u) {{ a = Conv<pads=[1,1,1,1]>(x, w) b = Softmax<axis=1>(a) "
+        f"l, mean, inv = LayerNormalization(b, g) c = Neg(l) y = Neg(c) {more} f, ind = MaxPool<kernel_shape=[2,2]>(b) u = Neg(f) }}",
+        **W3, g=(7,),
+    )  # fmt: skip
+    made, samples = lowered(model)
+    assert halves(made)["LayerNormalization"] == 1
+    agree(model, made, samples, 20.0)
+
+
+def test_float16_on_the_processor_is_rounded_as_numpy_rounds_it() -> None:
+    random = np.random.default_rng(0)
+    bits = random.integers(0, 2**32, 40_000, dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits, np.float32([65519.99, 65520, 2**-14, 2**-25, 3 * 2**-25, -0.0])])
+    model = load(proto_of("g (float[n] x) => (float16[n] y) { y = Cast<to=10>(x) }"))
+    infer_types(model)
+    (step,) = program_of(model, rounded=True).steps
+    assert isinstance(step, SessionStep)
+    with np.errstate(all="ignore"):
+        assert np.array_equal(Session(step.model).run({"x": x})["y"], x.astype(np.float16), equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "kernel"),
+    [
+        ("c = Cast<to=1>(q) m = Mul(c, s) y = MatMul(x, m)", {"q": (64, 64), "s": (64,)}, True),
+        ("c = Cast<to=1>(q) m = Mul(c, s) y = Gemm<transB=1>(x, m)", {"q": (64, 64), "s": (64, 1)}, True),
+        ("c = Cast<to=1>(q) m = Mul(c, s) y = Gemm<transB=1>(x, m)", {"q": (64, 64), "s": (64,)}, False),
+        ("c = Cast<to=1>(q) m = Mul(c, s) y = MatMul(x, m)", {"q": (64, 64), "s": (64, 1)}, False),
+        ("c = Cast<to=1>(q) m = Mul(c, s) y = Gemm(x, m, e)", {"q": (64, 64), "s": (64,), "e": (4, 1)}, False),
+        ("i = Cast<to=6>(p) b = Gather(k, i) c = Cast<to=1>(b) y = MatMul(x, c)", {"k": 10, "p": (64, 64)}, True),
+        ("i = Cast<to=6>(p) b = Gather(k, i) c = Cast<to=1>(b) y = MatMul(x, c)", {"k": 300, "p": (64, 64)}, True),
+    ],
+)
+def test_whole_numbers_times_a_scale_are_read_as_they_are(text: str, weights: dict[str, Any], kernel: bool) -> None:
+    """The scale of a row of the weights is none of an output channel; indices may be negative, codebooks long."""
+    random = np.random.default_rng(0)
+    shapes = {name: shape for name, shape in weights.items() if name in "se"}
+    proto = proto_of(f"g (float[4,64] x) => (float[4,64] y) {{ {text} }}", **shapes)
+    if "q" in weights:
+        held = {"q": random.integers(-100, 100, weights["q"]).astype(np.int8)}
+    else:
+        places = random.integers(-weights["k"], weights["k"], weights["p"]).astype(np.int16)
+        held = {"k": random.integers(-100, 100, weights["k"]).astype(np.int8), "p": places}
+    for name, array in held.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    model = load(proto)
+    infer_types(model)
+    made, samples = lowered(model, DYNAMIC)
+    assert bool({"CodebookMatMul", "Int8MatMul"} & set(kinds(made))) == kernel
+    agree(model, made, samples)
+
+
+def test_every_product_has_a_cost() -> None:
+    model = model_of("g (float[512,256] x) => (float[512,256] y) { y = MatMul(x, m) }", m=(256, 256))
+    (group,), _ = TARGET.groups(model)
+    observe(model, samples_of(model))
+    four = Form(WEIGHTS, QuantSpec(DType.INT4, symmetric=True, axis=0, block=32), integer_products=True)
+    for form in (Form(STATIC, TARGET.weight_spec(1)), Form(DYNAMIC, TARGET.weight_spec(1)), four):
+        made = TARGET.lower(model, {group: form})
+        assert sum(map(kernel_products, made.graph)) == 512 * 256 * 256

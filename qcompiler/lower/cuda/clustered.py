@@ -55,7 +55,8 @@ def clustered_of(node: Node) -> Clustered | None:
     levels, indices = found
     indices = indices if by_rows else indices.T
     channels = indices.shape[0]
-    if factor.size not in (1, channels) or (factor.size > 1 and factor.shape[0 if by_rows else -1] != channels):
+    one = factor.size == 1 and factor.ndim <= 2
+    if not one and factor.shape not in (((channels, 1),) if by_rows else ((channels,), (1, channels))):
         return None
     scale = np.ascontiguousarray(np.broadcast_to(factor.reshape(-1), (channels,)))
     return Clustered(levels, np.ascontiguousarray(indices), scale)
@@ -86,4 +87,10 @@ def _levels(value: Value | None) -> tuple[Array, Array] | None:
     levels = book.constant.numpy()
     if book.dtype is not DType.INT8 or levels.ndim != 1:
         return None
-    return levels, held.constant.numpy().astype(np.uint8)
+    indices = held.constant.numpy().astype(np.int64)
+    if indices.size == 0 or indices.min() < -len(levels) or indices.max() >= len(levels):
+        return None
+    if len(levels) > 1 << 8:  # of int8 there are no more different ones
+        levels, kept = np.unique(levels, return_inverse=True)
+        indices = kept.reshape(-1)[indices]
+    return levels, (indices % len(levels)).astype(np.uint8)

@@ -46,6 +46,9 @@ def kernel_products(node: Node) -> int:
     if kernel_of(node) is None:
         return 0
     result = _elements(node.output)
+    if node.op_type in ("CodebookMatMul", "BlockMatMul"):  # their weights are packed
+        inner = node.inputs[0].shape[-1] if node.inputs[0] is not None and node.inputs[0].shape else 1
+        return result * (inner if isinstance(inner, int) else 1)
     place = {"Int8Conv": 3, "Int8ConvTranspose": 3, "Int8MatMul": 3, "DynamicMatMul": 1}.get(node.op_type)
     if place is None:
         return 0

@@ -1,7 +1,8 @@
 """What stays float runs in float16, where calibration has seen that it fits.
 
-A value whose range was never seen stays float32, and so does a node that onnxruntime has no float16 kernel for, or
-whose small constants would vanish. A stretch of nodes that would need as many casts as it has nodes is left alone.
+A value whose range was never seen stays float32, and so does a node that onnxruntime has no float16 kernel for, whose
+constants would lose more than a thousandth, or whose digits decide something: an index, a comparison, the largest of
+many. A stretch of nodes that would need as many casts as it has nodes is left alone.
 """
 
 from __future__ import annotations
@@ -20,17 +21,25 @@ from qcompiler.rewrite import drop_constant_if_unused
 __all__ = ["to_halves"]
 
 _LARGEST = 3e4  # half of float16's largest: other samples may go beyond what calibration has seen
-_SMALLEST = 6.2e-5  # below it float16 loses digits, then everything
-_FEW = 16  # elements of a constant that is a number rather than weights
+_SMALLEST = 1e-2  # of the largest seen: below 6e-5 float16 loses digits, and most elements are smaller than the largest
+_LOSS = 1e-3  # of a constant's norm
+
+_FLOATS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16, DType.DOUBLE)
 
 _HALF_OPS = frozenset({
-    "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Div", "Elu", "Erf", "Expand", "Flatten", "Gather",
+    "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Elu", "Erf", "Expand", "Flatten", "Gather",
     "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization",
     "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split",
     "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze", "Where", "com.microsoft:Gelu", "com.microsoft:FastGelu",
     "com.microsoft:QuickGelu",
 })  # fmt: skip
 """Operators with a float16 kernel in onnxruntime's CUDA provider whose result does not hang on more digits."""
+
+_DECIDE = frozenset({
+    "ArgMax", "ArgMin", "Ceil", "Equal", "Floor", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Mod",
+    "NonMaxSuppression", "Round", "Sign", "TopK", "Unique",
+})  # fmt: skip
+"""Operators for which a digit may decide; so does a Cast to whole numbers."""
 
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
@@ -44,8 +53,10 @@ def to_halves(model: Model, magnitudes: Mapping[Value, float]) -> int:
     captured = {value for inner in model.graphs() if inner is not graph for node in inner for value in node.inputs}
     captured |= {value for inner in model.graphs() if inner is not graph for value in inner.outputs}
 
+    held = captured | _deciding(graph)
+
     def fits(value: Value) -> bool:
-        return value not in captured and magnitudes.get(value, np.inf) <= _LARGEST
+        return value not in held and _SMALLEST <= magnitudes.get(value, np.inf) <= _LARGEST
 
     chosen = {node for node in graph if _able(node, fits)}
     chosen -= _not_worth(graph, chosen)
@@ -53,26 +64,43 @@ def to_halves(model: Model, magnitudes: Mapping[Value, float]) -> int:
     return len(chosen)
 
 
+def _deciding(graph: Graph) -> set[Value]:
+    """Values whose digits decide something further on. A product or a kernel in between averages them out."""
+    found: set[Value] = set()
+    for node in reversed(graph):
+        decides = node.op_type in _DECIDE or (node.is_op("Cast") and node.output.dtype not in _FLOATS)
+        passes_on = not node.domain and not node.is_op(*_PRODUCTS) and any(value in found for value in node.outputs)
+        if decides or passes_on:
+            found.update(value for value in node.inputs if value is not None and value.dtype is DType.FLOAT)
+    return found
+
+
 def _able(node: Node, fits: Any) -> bool:
     """True when ``node`` may run in float16: everything float that it reads and gives fits."""
     kind = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
-    if kind not in _HALF_OPS or not all(fits(value) for value in node.outputs if value.dtype is DType.FLOAT):
+    if kind not in _HALF_OPS or not all(fits(value) for value in _given(node)):
         return False
     floats = [value for value in node.inputs if value is not None and value.dtype is DType.FLOAT]
-    if not floats or any(value.dtype is not DType.FLOAT for value in node.outputs if value.uses):
+    if not floats or not _given(node):
         return False
     return all(_constant_fits(value) if value.const is not None else fits(value) for value in floats)
+
+
+def _given(node: Node) -> list[Value]:
+    """The outputs that float16 operators give in float16: of LayerNormalization the first alone."""
+    outputs = node.outputs[:1] if node.is_op("LayerNormalization") else node.outputs
+    return [value for value in outputs if value.dtype is DType.FLOAT]
 
 
 def _constant_fits(value: Value) -> bool:
     held = value.constant
     if held is None:
         return False
-    array = np.abs(held.numpy())
-    if array.size == 0 or not np.isfinite(array).all():
+    array = held.numpy().astype(np.float64)
+    if array.size == 0 or not np.isfinite(array).all() or np.abs(array).max() > _LARGEST:
         return False
-    small = array[(array > 0) & (array < _SMALLEST)]
-    return float(array.max()) <= _LARGEST and not (array.size <= _FEW and small.size)
+    lost = np.linalg.norm(array - array.astype(np.float16))
+    return bool(lost <= _LOSS * np.linalg.norm(array))
 
 
 def _not_worth(graph: Graph, chosen: set[Node]) -> set[Node]:
@@ -135,7 +163,7 @@ class _Halver:
         for place, value in enumerate(node.inputs):
             if value is not None and value.dtype is DType.FLOAT:
                 node.set_input(place, self._narrow(value))
-        for value in node.outputs:
+        for value in _given(node):
             self._becomes_half(value)
         for value in dict.fromkeys(old):
             drop_constant_if_unused(value)

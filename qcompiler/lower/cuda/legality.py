@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 
 import numpy as np
@@ -82,27 +83,28 @@ def _objection(node: Node, model: Model) -> str:
     weight = node.inputs[1]
     assert weight is not None
     held = weight.constant
-    if held is None and clustered_of(node) is not None:
-        return ""
     if node.is_op("Conv", "ConvTranspose"):
         return _convolution(node, weight)
     if node.is_op("Gemm"):
-        if held is None:
+        if held is None and clustered_of(node) is None:
             return "its weights are computed at run time or can be overridden"
         if node.attr("transA", 0) or node.attr("alpha", 1.0) != 1.0 or node.attr("beta", 1.0) != 1.0:
             return "a scaled or transposed Gemm has no kernel"
-        channels = held.shape[weight_axis(node)]
+        channels = None if weight.shape is None else weight.shape[weight_axis(node)]
         if bias is not None and bias.constant is not None and bias.constant.shape not in ((channels,), (1, channels)):
             return "its bias is not one number per output channel"
-    if held is None:
+    clustered = clustered_of(node) if held is None else None
+    shape = held.shape if held is not None else None if clustered is None else clustered.indices.shape[::-1]
+    if shape is None:
         return _two_activations(node)
-    if held.size < 16:
+    if math.prod(shape) < 16:
         return "its weights are a handful of numbers"
-    if node.is_op("MatMul") and len(held.shape) != 2:
-        return f"its weights have {len(held.shape)} axes"
+    if node.is_op("MatMul") and len(shape) != 2:
+        return f"its weights have {len(shape)} axes"
     if (node.inputs[0].rank or 0) < 2:
         return "the rank of its input is not known or below 2"
-    return "" if held.size // held.shape[weight_axis(node)] <= LONGEST_SUM else _TOO_LONG
+    inner = shape[0] if held is None else held.size // held.shape[weight_axis(node)]
+    return "" if inner <= LONGEST_SUM else _TOO_LONG
 
 
 def _convolution(node: Node, weight: Value) -> str:
@@ -214,7 +216,7 @@ def _is_glue(node: Node) -> bool:
     if activation(node) is not None and not node.is_op("Clip"):
         return True
     if node.is_op("Softmax"):
-        quant, rank = data_of(node)[0].quant, value.rank
+        quant, rank = _root(data_of(node)[0]).quant, value.rank
         fine = quant is not None and float(np.max(quant.scale)) <= _FINE
         return fine and rank is not None and node.attr("axis", -1) in (-1, rank - 1)
     ranks = {item.rank for item in (*data_of(node), value)}
@@ -225,6 +227,13 @@ def _is_glue(node: Node) -> bool:
     if node.is_op("Resize"):
         return upsampling(node) is not None
     return node.is_op("GlobalAveragePool", "Concat") or (node.is_op("Add", "Mul") and _alike(node))
+
+
+def _root(value: Value) -> Value:
+    """Where the scale of ``value`` comes from: views and selections have that of what they read."""
+    while value.producer is not None and keeps_range(value.producer):
+        value = data_of(value.producer)[0]
+    return value
 
 
 def _alike(node: Node) -> bool:

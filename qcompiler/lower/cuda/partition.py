@@ -17,6 +17,7 @@ from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_no
 from qcompiler.kernels import KERNELS
 from qcompiler.lower.cuda.legality import between
 from qcompiler.lower.cuda.nodes import EDGE, attributes_of, kernel_of
+from qcompiler.lower.cuda.rounding import in_float32
 from qcompiler.onnx_io import infer_types, to_bytes
 from qcompiler.ops import info
 from qcompiler.runtime import Executor, KernelStep, Program, Runner, SessionStep, no_card
@@ -42,21 +43,23 @@ def open_program(
     tiles on the card; ``tell`` hears what runs in another way.
     Raises LoweringError for a model that cannot be cut, or without a card where one was asked for.
     """
-    program = program_of(model)
     if device != "cpu":
         reason = no_card()
         if not reason:
             from qcompiler.runtime.cuda import CudaExecutor
 
-            return CudaExecutor(program, folder=folder, tune=tune, tell=tell)
+            return CudaExecutor(program_of(model), folder=folder, tune=tune, tell=tell)
         if device == "cuda":
             raise LoweringError(f"there is no card to run on: {reason}")
         tell(f"runs on the processor: {reason}")
-    return Executor(program, threads=threads, kernels=kernels)
+    return Executor(program_of(model, rounded=True), threads=threads, kernels=kernels)
 
 
-def program_of(model: Model) -> Program:
-    """The program of ``model``. Raises LoweringError where the type of a value at a cut is not known."""
+def program_of(model: Model, *, rounded: bool = False) -> Program:
+    """The program of ``model``; with ``rounded`` float16 is computed in float32 and rounded, for the processor.
+
+    Raises LoweringError where the type of a value at a cut is not known.
+    """
     infer_types(model)
     graph = model.graph
     names = _names(graph)
@@ -66,7 +69,7 @@ def program_of(model: Model) -> Program:
         if ours:
             steps += [_kernel_step(model, node, names) for node in nodes]
         else:
-            steps.append(_session_step(model, nodes, names, needed))
+            steps.append(_session_step(model, nodes, names, needed, rounded))
     taken = {name for step in steps if isinstance(step, KernelStep) for name in step.inputs}
     constants = {
         names[value]: value.const.numpy()  # type: ignore[union-attr]
@@ -141,7 +144,11 @@ def _needed_behind(graph: Graph) -> Callable[[Value, set[Node]], bool]:
 
 
 def _session_step(
-    model: Model, nodes: Sequence[Node], names: Mapping[Value, str], needed: Callable[[Value, set[Node]], bool]
+    model: Model,
+    nodes: Sequence[Node],
+    names: Mapping[Value, str],
+    needed: Callable[[Value, set[Node]], bool],
+    rounded: bool,
 ) -> SessionStep:
     """The part of ``model`` that ``nodes`` are."""
     part = Graph(model.graph.name)
@@ -167,6 +174,8 @@ def _session_step(
     for value in given:
         part.add_output(mapping[value])
     inputs = tuple(value.name for value in part.inputs)
+    if rounded:
+        in_float32(part)
     made = _model(model, part)
     return SessionStep(
         to_bytes(made), inputs, tuple(names[value] for value in given), tuple(node.name for node in nodes)

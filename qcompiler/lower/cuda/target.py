@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -63,7 +63,7 @@ class OrtCuda(Target):
         return ""
 
     def stand_in(self) -> str:
-        """The processor, with the same numbers."""
+        """The processor: kernels with the same numbers, sessions with onnxruntime's own."""
         reason = no_card()
         return f"by the processor: {reason}" if reason else ""
 
@@ -131,6 +131,10 @@ class OrtCuda(Target):
     def kernels(self, model: Model, feeds: Mapping[str, Any], progress: Callable[[str], None]) -> KernelSet | None:
         """The cubins that a run on ``feeds`` launches, for each architecture."""
         return build_kernels(model, feeds, self.architectures, progress)
+
+    def safer(self) -> Target | None:
+        """Without float16."""
+        return replace(self, float16=False) if self.float16 else None
 
     def runs_on(self, model: Model) -> list[dict[str, Any]]:
         """For each node of the main graph a kernel of ours or onnxruntime, and why."""
