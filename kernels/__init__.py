@@ -11,12 +11,13 @@ from qcompiler.kernels.cards import ARCHITECTURES, CARDS, Card, card_for
 from qcompiler.kernels.catalog import KERNELS
 from qcompiler.kernels.elementwise import table_of
 from qcompiler.kernels.movement import MOST_PARTS
-from qcompiler.kernels.packed import pack_fields, unpack_fields
+from qcompiler.kernels.packed import BLOCKS, pack_fields, unpack_fields
 from qcompiler.kernels.registry import DOMAIN, Given, Held, Kernel, Launch, Made, Operand, Port, Size
 
 __all__ = [
     "ACTIVATIONS",
     "ARCHITECTURES",
+    "BLOCKS",
     "CARDS",
     "DOMAIN",
     "KERNELS",

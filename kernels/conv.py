@@ -11,15 +11,15 @@ import numpy as np
 from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.configurations import product_tile
-from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
-from qcompiler.kernels.matmul import TOO_LONG, per_channel, scalar
+from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports
+from qcompiler.kernels.matmul import TOO_LONG
+from qcompiler.kernels.operands import NO_INTEGERS, known, number, per_channel, scalar
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Operand, Port, Size
 
 __all__ = ["Int8Conv", "Int8ConvTranspose", "window_ports"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-_NONE = np.zeros(1, np.int32)
 _FEW = 512  # taps times channels up to which they are multiplied as one axis
 _DEPTHWISE = (32, 64)  # pixels and channels of a tile
 
@@ -104,13 +104,15 @@ class Int8Conv(Kernel):
         each = w.shape[3]
         kernel_h, kernel_w = w.shape[1:3]
         rows, zero = x.shape[0] * high * wide, scalar(x_zero)
-        multiplier = np.asarray(x_scale.array, np.float32).reshape(-1)[0] * per_channel(w_scale.array, w.shape[0])
-        offset = (-zero * w.array.astype(np.int64).sum(axis=(1, 2, 3))).astype(np.int32) if zero else _NONE
+        multiplier = np.float32(number(x_scale)) * per_channel(w_scale.array, w.shape[0])
+        offset = NO_INTEGERS
+        if zero:
+            offset = Held((-zero * w.array.astype(np.int64).sum(axis=(1, 2, 3))).astype(np.int32))
         epilogue = Epilogue(5, attributes)
         depthwise = each == 1 and group > 1
         tail: tuple[Argument, ...] = (
             Held(multiplier.astype(np.float32)),
-            Held(offset),
+            offset,
             Held(np.asarray([zero], np.int32)),
             *epilogue.arguments(operands),
         )
@@ -183,9 +185,9 @@ def _accumulate(x: Array, w: Array, taps: Sequence[tuple[Array, Array, Array, Ar
             total += data.astype(np.int32) * weights[:, :, index, 0].reshape(-1)
         return total
     parts = []
-    for number in range(group):
-        kernel = weights[number].astype(np.float32)
-        channels = slice(number * each, (number + 1) * each)
+    for part in range(group):
+        kernel = weights[part].astype(np.float32)
+        channels = slice(part * each, (part + 1) * each)
         if len(taps) * each <= _FEW:
             data = np.concatenate([seen(tap)[..., channels] for tap in taps], axis=-1)
             parts.append(_product(data, kernel.reshape(filters, -1).T))

@@ -10,8 +10,7 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import ACTIVATIONS, activate, dequantize, to_int8
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import known
-from qcompiler.kernels.matmul import scalar
+from qcompiler.kernels.operands import known, number, scalar
 from qcompiler.kernels.registry import Attributes, Given, Held, Kernel, Launch, Made, Operand, Port, Size
 
 __all__ = ["Int8Add", "Int8Lookup", "Int8Mul", "table_of"]
@@ -63,7 +62,7 @@ class Int8Add(Kernel):
         spread, outer, inner = found
         held: list[float] = []
         for scale, zero in ((a_scale, a_zero), (b_scale, b_zero), (y_scale, y_zero)):
-            held += [float(np.asarray(scale.array).reshape(-1)[0]), scalar(zero)]
+            held += [number(scale), scalar(zero)]
         size = math.prod(a.shape)
         return Launch(
             "elementwise:int8_binary",

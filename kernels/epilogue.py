@@ -10,9 +10,10 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import ACTIVATIONS, activate, dequantize, to_int8
 from qcompiler.kernels.configurations import HEAVY, LARGEST, READING
+from qcompiler.kernels.operands import NO_FLOATS, known, number
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Operand, Port
 
-__all__ = ["EPILOGUE_ATTRIBUTES", "Epilogue", "epilogue_ports", "known"]
+__all__ = ["EPILOGUE_ATTRIBUTES", "Epilogue", "epilogue_ports"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,7 +23,6 @@ EPILOGUE_ATTRIBUTES: Mapping[str, Any] = {"activation": "none", "low": 0.0, "hig
 
 _RESIDUAL = {"none": 0, "before": 1, "after": 2}
 _EXPONENTIAL = frozenset({"silu", "gelu", "gelu_tanh", "sigmoid", "tanh"})
-_NOTHING = np.zeros(1, np.float32)  # stands where a kernel has no use for a tensor
 
 
 def epilogue_ports(channels: str) -> tuple[Port, ...]:
@@ -35,11 +35,6 @@ def epilogue_ports(channels: str) -> tuple[Port, ...]:
         Port("y_scale", ("float32",), "of an int8 output; without it the output is float", optional=True),
         Port("y_zero_point", ("int8",), "of an int8 output", optional=True),
     )
-
-
-def known(*operands: Operand | None) -> bool:
-    """True when each of ``operands`` that is there never changes."""
-    return all(item is None or item.array is not None for item in operands)
 
 
 @dataclass(frozen=True)
@@ -109,16 +104,13 @@ class Epilogue:
     def arguments(self, operands: Sequence[Operand | None]) -> tuple[Argument, Argument, Argument]:
         """Bias, residual and scalars."""
         bias, residual, *scalars = self.parts(operands)
-        residual_scale, residual_zero, scale, zero = (
-            0.0 if item is None or item.array is None else float(np.asarray(item.array).reshape(-1)[0])
-            for item in scalars
-        )
+        residual_scale, residual_zero, scale, zero = map(number, scalars)
         named = self.attributes
         held = np.asarray(
             [scale, zero, residual_scale, residual_zero, named["low"], named["high"]], np.float32
         )  # in the order of qcompiler.kernels.triton.epilogue
         return (
-            Given(self.first) if bias is not None else Held(_NOTHING),
-            Given(self.first + 1) if residual is not None else Held(_NOTHING),
+            Given(self.first) if bias is not None else NO_FLOATS,
+            Given(self.first + 1) if residual is not None else NO_FLOATS,
             Held(held),
         )

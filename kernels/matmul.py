@@ -11,7 +11,8 @@ import numpy as np
 from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul, row_scales, to_int8
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.configurations import product_tile
-from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
+from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports
+from qcompiler.kernels.operands import NO_FLOATS, NO_INTEGERS, known, number, per_channel, scalar
 from qcompiler.kernels.registry import (
     MOST_PROGRAMS,
     Argument,
@@ -26,25 +27,11 @@ from qcompiler.kernels.registry import (
     Size,
 )
 
-__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "has_row_scales", "per_channel", "scalar"]
+__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "has_row_scales"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 TOO_LONG = f"sums of more than {LONGEST_SUM} products may not fit int32"
-
-_NOTHING = np.zeros(1, np.float32)
-_NONE = np.zeros(1, np.int32)
-
-
-def scalar(item: Operand | Array | None) -> int:
-    """A zero point as a number; 0 where it is left out."""
-    array = item.array if isinstance(item, Operand) else item
-    return 0 if array is None else int(np.asarray(array).reshape(-1)[0])
-
-
-def per_channel(scale: Array, channels: int) -> Array:
-    """``scale``, one or one a channel, as float32 [channels]."""
-    return np.ascontiguousarray(np.broadcast_to(np.asarray(scale, np.float32).reshape(-1), (channels,)))
 
 
 class Int8MatMul(Kernel):
@@ -110,19 +97,19 @@ class Int8MatMul(Kernel):
         zero_a, zero_b = scalar(a_zero), scalar(b_zero)
         multiplier = per_channel(b_scale.array, columns)
         if not by_rows:
-            multiplier = (np.asarray(a_scale.array, np.float32).reshape(-1)[0] * multiplier).astype(np.float32)
-        offset, fixed = _NONE, b.array is not None and not batched
+            multiplier = (np.float32(number(a_scale)) * multiplier).astype(np.float32)
+        offset, fixed = NO_INTEGERS, b.array is not None and not batched
         if fixed and zero_a:
             weights = b.array if attributes["transB"] else b.array.T
-            offset = (-zero_a * (weights.astype(np.int64) - zero_b).sum(axis=1)).astype(np.int32)
+            offset = Held((-zero_a * (weights.astype(np.int64) - zero_b).sum(axis=1)).astype(np.int32))
         epilogue = Epilogue(6, attributes)
         tile = product_tile(rows, columns, inner, count, card, room=epilogue.room(operands))
         arguments: tuple[Argument, ...] = (
             Given(0),
             Given(3),
-            Given(1) if by_rows else Held(_NOTHING),
+            Given(1) if by_rows else NO_FLOATS,
             Held(multiplier),
-            Held(offset),
+            offset,
             Held(np.asarray([zero_a, zero_b], np.int32)),
             *epilogue.arguments(operands),
             *map(Size, (rows, columns, inner, rows * inner, columns * inner if batched else 0)),

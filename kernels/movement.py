@@ -10,8 +10,7 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import dequantize, to_int8
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import known
-from qcompiler.kernels.matmul import scalar
+from qcompiler.kernels.operands import known, number, scalar
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["MOST_PARTS", "Int8Concat", "Int8Upsample"]
@@ -70,8 +69,8 @@ class Int8Concat(Kernel):
         scalars = np.zeros(10, np.float32)
         pairs = [(scale, zero) for _, scale, zero in parts]
         for place, (scale, zero) in zip([0, 2, 4, 6], pairs, strict=False):
-            scalars[place : place + 2] = float(np.asarray(scale.array).reshape(-1)[0]), scalar(zero)
-        scalars[8:] = float(np.asarray(operands[0].array).reshape(-1)[0]), scalar(operands[1])
+            scalars[place : place + 2] = number(scale), scalar(zero)
+        scalars[8:] = number(operands[0]), scalar(operands[1])
         missing = MOST_PARTS - len(parts)
         places = [at for at in range(2, 2 + 3 * MOST_PARTS, 3) if operands[at] is not None]
         size = math.prod(parts[0][0].shape[:axis]) * sum(widths)

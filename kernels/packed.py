@@ -10,8 +10,9 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports, known
-from qcompiler.kernels.matmul import TOO_LONG, has_row_scales, per_channel, scalar
+from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports
+from qcompiler.kernels.matmul import TOO_LONG, has_row_scales
+from qcompiler.kernels.operands import NO_FLOATS, NO_INTEGERS, known, number, per_channel, scalar
 from qcompiler.kernels.registry import (
     MOST_PROGRAMS,
     Argument,
@@ -25,13 +26,14 @@ from qcompiler.kernels.registry import (
     Size,
 )
 
-__all__ = ["BlockMatMul", "CodebookMatMul", "pack_fields", "unpack_fields"]
+__all__ = ["BLOCKS", "BlockMatMul", "CodebookMatMul", "pack_fields", "unpack_fields"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+BLOCKS = (32, 64, 128, 256)
+"""Sizes of blocks that BlockMatMul takes."""
+
 _TOO_MANY = f"it has more than {16 * MOST_PROGRAMS} rows"
-_NOTHING = np.zeros(1, np.float32)
-_NONE = np.zeros(1, np.int32)
 
 
 def pack_fields(values: Array, bits: int) -> Array:
@@ -101,15 +103,15 @@ class CodebookMatMul(Kernel):
         by_rows, zero = has_row_scales(a, a_scale), scalar(a_zero)
         multiplier = per_channel(b_scale.array, columns)
         if not by_rows:
-            multiplier = (np.asarray(a_scale.array, np.float32).reshape(-1)[0] * multiplier).astype(np.float32)
-        offset = _NONE
+            multiplier = (np.float32(number(a_scale)) * multiplier).astype(np.float32)
+        offset = NO_INTEGERS
         if zero:
             weights = codebook.array[unpack_fields(b.array, attributes["bits"], inner)]
-            offset = (-zero * weights.astype(np.int64).sum(axis=1)).astype(np.int32)
+            offset = Held((-zero * weights.astype(np.int64).sum(axis=1)).astype(np.int32))
         block_m, block_n = (16, 32) if rows <= 16 else (64, 64)
         epilogue = Epilogue(6, attributes)
         arguments: tuple[Argument, ...] = (
-            Given(0), Given(3), Given(4), Given(1) if by_rows else Held(_NOTHING), Held(multiplier), Held(offset),
+            Given(0), Given(3), Given(4), Given(1) if by_rows else NO_FLOATS, Held(multiplier), offset,
             *epilogue.arguments(operands), *map(Size, (rows, columns, inner)), Made(0),
         )  # fmt: skip
         constants = {
@@ -150,7 +152,7 @@ class BlockMatMul(Kernel):
     def objection(self, operands: Sequence[Any], attributes: Attributes) -> str:
         if math.prod(operands[0].shape[:-1]) > 16 * MOST_PROGRAMS:
             return _TOO_MANY
-        if attributes["block"] not in (32, 64, 128, 256):
+        if attributes["block"] not in BLOCKS:
             return f"blocks of {attributes['block']} have no kernel"
         return Epilogue(4, attributes).objection(operands)
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import to_int8
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import known
-from qcompiler.kernels.matmul import scalar
+from qcompiler.kernels.operands import known, number, scalar
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["Int8AveragePool", "Int8MaxPool"]
@@ -134,5 +133,5 @@ class Int8AveragePool(Int8MaxPool):
 
     def scalars(self, operands: Sequence[Any]) -> Array:
         _, scale, zero, y_scale, y_zero = operands
-        found = (float(np.asarray(scale.array).reshape(-1)[0]), scalar(zero))
-        return np.asarray([*found, float(np.asarray(y_scale.array).reshape(-1)[0]), scalar(y_zero)], np.float32)
+        found = (number(scale), scalar(zero))
+        return np.asarray([*found, number(y_scale), scalar(y_zero)], np.float32)

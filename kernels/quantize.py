@@ -10,8 +10,7 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import dequantize, to_int8
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import known
-from qcompiler.kernels.matmul import scalar
+from qcompiler.kernels.operands import known, number, scalar
 from qcompiler.kernels.registry import Argument, Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["Dequantize", "Quantize"]
@@ -87,7 +86,7 @@ class Dequantize(Kernel):
 
 def _launch(function: str, shape: tuple[int, ...], turned: int, scale: Any, zero: Any) -> Launch:
     """``shape`` is that of the floats."""
-    scalars = np.asarray([float(np.asarray(scale.array).reshape(-1)[0]), scalar(zero)], np.float32)
+    scalars = np.asarray([number(scale), scalar(zero)], np.float32)
     head: tuple[Argument, ...] = (Given(0), Held(scalars))
     if not turned:
         size = math.prod(shape)

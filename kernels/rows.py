@@ -10,8 +10,7 @@ import numpy as np
 
 from qcompiler.kernels.arithmetic import row_scales, to_int8
 from qcompiler.kernels.cards import Card
-from qcompiler.kernels.epilogue import known
-from qcompiler.kernels.matmul import scalar
+from qcompiler.kernels.operands import known, number, scalar
 from qcompiler.kernels.registry import Attributes, Given, Held, Kernel, Launch, Made, Port, Size
 
 __all__ = ["Int8LayerNorm", "Int8RMSNorm", "Int8Softmax", "QuantizeRows", "powers"]
@@ -28,10 +27,6 @@ def _block(inner: int) -> int:
 
 def _warps(block: int) -> int:
     return 8 if block >= 2048 else 4
-
-
-def _number(item: Any) -> float:
-    return float(np.asarray(item.array).reshape(-1)[0])
 
 
 class QuantizeRows(Kernel):
@@ -94,8 +89,8 @@ class Int8Softmax(Kernel):
     def launch(self, operands: Sequence[Any], attributes: Attributes, card: Card) -> Launch:
         x, x_scale, y_scale, y_zero = operands
         rows, block = math.prod(x.shape[:-1]), _block(x.shape[-1])
-        scalars = np.asarray([_number(y_scale), scalar(y_zero)], np.float32)
-        table = Held(powers(_number(x_scale)))
+        scalars = np.asarray([number(y_scale), scalar(y_zero)], np.float32)
+        table = Held(powers(number(x_scale)))
         arguments = (Given(0), table, Held(scalars), Size(rows), Size(x.shape[-1]), Made(0))
         return Launch("softmax:int8_softmax", arguments, {"BLOCK": block}, (rows, 1, 1), _warps(block), 1)
 
@@ -145,7 +140,7 @@ class Int8LayerNorm(Kernel):
         x, x_scale, x_zero, _, bias, y_scale, y_zero = operands
         rows, block = math.prod(x.shape[:-1]), _block(x.shape[-1])
         small = _epsilon(attributes["epsilon"], x_scale.array)
-        scalars = np.asarray([scalar(x_zero), small, _number(y_scale), scalar(y_zero)], np.float32)
+        scalars = np.asarray([scalar(x_zero), small, number(y_scale), scalar(y_zero)], np.float32)
         arguments = (
             Given(0), Given(3), Given(4) if bias is not None else Given(3), Held(scalars),
             Size(rows), Size(x.shape[-1]), Made(0),

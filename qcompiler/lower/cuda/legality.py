@@ -17,6 +17,7 @@ from qcompiler.lower.target import Group
 from qcompiler.ops import info
 
 __all__ = [
+    "VIEWS",
     "between",
     "data_of",
     "explicit_pads",
@@ -26,7 +27,9 @@ __all__ = [
     "upsampling",
 ]
 
-_VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+VIEWS = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze")
+"""Operators that give the elements that they read, in the same or another order."""
+
 _FINE = 0.06  # steps of the logits up to which a power is off by no more than int8 makes it: half a step, 3 percent
 _TOO_LONG = "its sums may not fit 32 bits"
 
@@ -190,7 +193,7 @@ def glue_nodes(model: Model, static: Collection[Group], others: Collection[Group
 
 def keeps_range(node: Node) -> bool:
     """True for what gives a selection of the elements that it reads, so that scale and zero point stay."""
-    return node.is_op("MaxPool", "Resize", *_VIEWS)
+    return node.is_op("MaxPool", "Resize", *VIEWS)
 
 
 def data_of(node: Node) -> list[Value]:
@@ -202,7 +205,7 @@ def data_of(node: Node) -> list[Value]:
 def between(node: Node) -> bool:
     """True for operators of which some run in integers between groups."""
     kinds = ("MaxPool", "AveragePool", "GlobalAveragePool", "Resize", "Concat", "Add", "Mul", "Softmax")
-    return node.is_op(*kinds, *_VIEWS) or activation(node) is not None
+    return node.is_op(*kinds, *VIEWS) or activation(node) is not None
 
 
 def _is_glue(node: Node) -> bool:
@@ -211,7 +214,7 @@ def _is_glue(node: Node) -> bool:
         return False
     if any(item.const is not None or item.dtype is not DType.FLOAT for item in data_of(node)):
         return False
-    if node.is_op(*_VIEWS):
+    if node.is_op(*VIEWS):
         return True
     if activation(node) is not None and not node.is_op("Clip"):
         return True
