@@ -54,9 +54,8 @@ def main() -> None:
     print(f"\n{'':32}{'before':>12}{'after':>12}")
     for name, was, now in rows:
         print(f"{name:32}{was:>12}{now:>12}")
-    print(
-        f"\n{size['ratio']:.1f} x smaller, {before.least / after.least:.2f} x faster; {result.report['decision']['reason']}."
-    )
+    ratio = before.least / after.least
+    print(f"\n{size['ratio']:.1f} x smaller, {ratio:.2f} x faster; {result.report['decision']['reason']}.")
     print(f"Everything that was done and measured: {OUTPUT.relative_to(ROOT)}/report.html")
 
 

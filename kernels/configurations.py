@@ -32,7 +32,7 @@ _PRODUCTS = {
 }
 """From the largest to the one for few rows. The last but one is the smallest for many."""
 
-_HELD = 32  # results a thread that a heavy epilogue works on without running out of registers
+_HELD, _HELD_120 = 32, 16  # results a thread that a heavy epilogue works on without running out of registers
 _SHRINKS = 32  # the least inner size that the instruction for int8 takes
 
 
@@ -62,10 +62,10 @@ def product_tile(
 def candidates(rows: int, columns: int, inner: int, card: Card, *, room: int, gathered: bool) -> list[Tile]:
     """The tiles that :func:`product_tile` chooses from, the largest first."""
     fitting = list(_shapes(product_tiles(card), rows, columns))
-    if gathered:
-        fitting = fitting[-1:]
+    if gathered:  # addresses take registers too
+        fitting = [replace(tile, warps=2 * tile.warps) if room <= HEAVY else tile for tile in fitting[-1:]]
     else:
-        fitting = [_spread(tile) if room <= HEAVY else tile for tile in fitting if tile.m * tile.n <= room]
+        fitting = [_spread(tile, card) if room <= HEAVY else tile for tile in fitting if tile.m * tile.n <= room]
     found = []
     for tile in fitting:
         k = tile.k
@@ -75,10 +75,11 @@ def candidates(rows: int, columns: int, inner: int, card: Card, *, room: int, ga
     return found
 
 
-def _spread(tile: Tile) -> Tile:
+def _spread(tile: Tile, card: Card) -> Tile:
     """``tile`` by enough threads for a heavy epilogue."""
+    held = _HELD_120 if card.capability >= 120 else _HELD
     warps = tile.warps
-    while tile.m * tile.n > 32 * warps * _HELD:
+    while tile.m * tile.n > 32 * warps * held:
         warps *= 2
     return replace(tile, warps=warps)
 

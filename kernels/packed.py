@@ -114,8 +114,9 @@ class CodebookMatMul(Kernel):
             Given(0), Given(3), Given(4), Given(1) if by_rows else NO_FLOATS, Held(multiplier), offset,
             *epilogue.arguments(operands), *map(Size, (rows, columns, inner)), Made(0),
         )  # fmt: skip
+        depth = 128 if rows <= 16 and card.capability < 120 else 64  # more takes too many registers
         constants = {
-            "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": 128 if rows <= 16 else 64, "BITS": attributes["bits"],
+            "BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": depth, "BITS": attributes["bits"],
             "ROW_SCALE": int(by_rows), "OFFSET": int(zero != 0), **epilogue.constants(operands),
         }  # fmt: skip
         grid = (-(-columns // block_n), -(-rows // block_m), 1)
