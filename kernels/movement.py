@@ -37,7 +37,7 @@ class Int8Concat(Kernel):
             for port in (
                 Port(letter, ("int8",), "a part", letter != "a"),
                 Port(f"{letter}_scale", ("float32",), "of that part", letter != "a"),
-                Port(f"{letter}_zero_point", ("int8",), "of that part", letter != "a"),
+                Port(f"{letter}_zero_point", ("int8",), "of that part; left out: 0", True),
             )
         ),
     )

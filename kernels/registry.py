@@ -136,8 +136,18 @@ class Kernel(ABC):
     def reference(self, arrays: Sequence[Array | None], attributes: Attributes) -> list[Array]:
         """The outputs, exactly."""
 
+    def refusal(self, operands: Sequence[Operand | None], attributes: Attributes) -> str:
+        """Why the Triton kernel cannot take this call: an input that its port does not allow, or its objection; empty
+        where it can."""
+        for port, operand in zip(self.inputs, operands, strict=True):
+            if operand is None and not port.optional:
+                return f"its input '{port.name}' is left out"
+            if operand is not None and operand.dtype not in port.types:
+                return f"its input '{port.name}' is {operand.dtype}, not {' or '.join(port.types)}"
+        return self.objection(operands, attributes)
+
     def objection(self, operands: Sequence[Operand | None], attributes: Attributes) -> str:
-        """Why the Triton kernel cannot take this call; empty where it can."""
+        """Why it cannot take this call although its inputs are of the right types; empty where it can."""
         return ""
 
     @abstractmethod

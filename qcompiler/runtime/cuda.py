@@ -245,7 +245,7 @@ class CudaExecutor:
         if self._card is None:
             raise LoweringError(f"no kernel is made for sm_{self._driver.capability}")
         operands = kernel.complete([self._operand(name, values) if name else None for name in step.inputs])
-        reason = kernel.objection(operands, step.attributes)
+        reason = kernel.refusal(operands, step.attributes)
         if reason:
             raise LoweringError(reason)
         results = kernel.results(operands, step.attributes)

@@ -76,7 +76,7 @@ class Executor:
         if self.kernels == "reference":
             return kernel.reference(arrays, step.attributes)
         operands = self._operands(step, values)
-        reason = kernel.objection(operands, step.attributes)
+        reason = kernel.refusal(operands, step.attributes)
         if reason:
             raise LoweringError(f"no kernel runs '{step.node}': {reason}")
         results = kernel.results(operands, step.attributes)

@@ -116,7 +116,7 @@ def shipped(capability: int) -> list[tuple[Specialization, Built | str]]:
         for name, operands, given in products(capability, kind) + others(kind):
             kernel = KERNELS[name]
             operands, attributes = kernel.complete(operands), kernel.settled(given)
-            assert kernel.objection(operands, attributes) == ""
+            assert kernel.refusal(operands, attributes) == ""
             launch = kernel.launch(operands, attributes, CARDS[capability])
             wanted[specialization(launch, operands, kernel.results(operands, attributes))] = None
     return list(zip(wanted, build(list(wanted), capability), strict=True))

@@ -25,7 +25,7 @@ def test_the_interpreter_equals_the_reference(name: str) -> None:
     @given(CALLS[name], st.sampled_from([80, 90]))
     def run(call, capability) -> None:
         kernel, operands = call.kernel, call.operands()
-        assert kernel.objection(operands, call.settled) == ""
+        assert kernel.refusal(operands, call.settled) == ""
         expected = kernel.reference(call.complete, call.settled)
         results = kernel.results(operands, call.settled)
         assert [(item.dtype.name, item.shape) for item in expected] == results

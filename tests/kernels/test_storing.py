@@ -78,3 +78,18 @@ def test_the_fastest_tile_is_kept_and_used(tmp_path: Path, monkeypatch: pytest.M
     lookup = KERNELS["Int8Lookup"]
     given = lookup.complete([one("int8", 5, fixed=False), one("int8", 256)])
     assert asked(lambda each: lookup.launch(given, {}, each), card) is None
+
+
+def test_ports_say_what_a_kernel_takes() -> None:
+    kernel = KERNELS["Int8MatMul"]
+    good = [one("int8", 8, 64, fixed=False), one("float32"), one("int8"), one("int8", 16, 64), one("float32", 16)]
+    assert kernel.refusal(kernel.complete(good), kernel.settled({})) == ""
+    wide = [one("float32", 8, 64, fixed=False), *good[1:]]
+    assert kernel.refusal(kernel.complete(wide), kernel.settled({})) == "its input 'a' is float32, not int8"
+    assert kernel.refusal(kernel.complete(good[:3]), kernel.settled({})) == "its input 'b' is left out"
+    moving = [good[0], one("float32", fixed=False), *good[2:]]
+    assert kernel.refusal(kernel.complete(moving), kernel.settled({})) == "its scales are computed at run time"
+    deep = [one("int8", 8, 70_000, fixed=False), *good[1:3], one("int8", 1, 70_000), good[1]]
+    assert "may not fit int32" in kernel.refusal(kernel.complete(deep), kernel.settled({}))
+    with pytest.raises(ValueError, match="no attribute 'speed'"):
+        kernel.settled({"speed": 2})

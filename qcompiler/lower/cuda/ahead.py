@@ -36,7 +36,7 @@ def build_kernels(
             step = program.steps[index]
             assert isinstance(step, KernelStep)
             kernel = KERNELS[step.op]
-            reason = kernel.objection(operands, step.attributes)
+            reason = kernel.refusal(operands, step.attributes)
             if reason:
                 problems[f"{step.node} runs as its function body: {reason}"] = None
                 continue
