@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from qcompiler.errors import ImportFailure
-from qcompiler.kernels import CARDS, KERNELS
-from qcompiler.kernels.building import Built, Specialization
+from qcompiler.errors import ImportFailure, LoweringError
+from qcompiler.kernels import CARDS, KERNELS, Operand
+from qcompiler.kernels.building import Built, Specialization, specialization
 from qcompiler.kernels.cards import Tile
 from qcompiler.kernels.configurations import product_tile
 from qcompiler.kernels.storing import KernelSet, read_kernels, write_kernels
@@ -93,3 +93,11 @@ def test_ports_say_what_a_kernel_takes() -> None:
     assert "may not fit int32" in kernel.refusal(kernel.complete(deep), kernel.settled({}))
     with pytest.raises(ValueError, match="no attribute 'speed'"):
         kernel.settled({"speed": 2})
+
+
+def test_sizes_beyond_32_bits_are_refused_before_anything_is_launched() -> None:
+    kernel = KERNELS["Int8Lookup"]
+    huge = [Operand("int8", (1 << 31,)), one("int8", 256)]
+    launch = kernel.launch(huge, {}, CARDS[90])
+    with pytest.raises(LoweringError, match="do not fit 32 bits"):
+        specialization(launch, huge, kernel.results(huge, {}))
