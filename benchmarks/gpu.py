@@ -312,7 +312,7 @@ def carry(path: Path) -> None:
     root = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         inside = Path(folder) / "carried"
-        for name in ("qcompiler/__init__.py", "qcompiler/errors.py", "benchmarks/gpu.py"):
+        for name in ("qcompiler/__init__.py", "qcompiler/caching.py", "qcompiler/errors.py", "benchmarks/gpu.py"):
             (inside / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, inside / name)
         ignored = shutil.ignore_patterns("__pycache__")

@@ -7,7 +7,6 @@ compile with it. What was built is kept in the user's cache folder by everything
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qcompiler.caching import cache_folder, keep
 from qcompiler.errors import LoweringError
 from qcompiler.kernels.registry import Given, Held, Launch, Made, Operand, Size
 
@@ -104,7 +104,7 @@ def build(wanted: Sequence[Specialization], capability: int, *, workers: int = 2
     Raises LoweringError where Triton is not installed. Takes one to three seconds each, once: the results are kept in
     ``qcompiler/cubins`` of the user's cache folder.
     """
-    home = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "qcompiler" / "cubins"
+    home = cache_folder() / "cubins"
     stamp = _stamp(capability)
     found: list[Built | str | None] = [_read(home / f"{item.key}-{stamp}.json") for item in wanted]
     missing = [index for index, item in enumerate(found) if item is None]
@@ -165,16 +165,9 @@ def _read(path: Path) -> Built | str | None:
 
 
 def _write(path: Path, built: Built) -> None:
-    """Keep ``built``, whole or not at all; a cache that cannot be written is done without."""
+    """Keep ``built`` as :func:`_read` takes it."""
     record = {
         "cubin": built.cubin.hex(), "entry": built.entry, "shared": built.shared, "warps": built.warps,
         "hidden": built.hidden, "ptx": built.ptx,
     }  # fmt: skip
-    whole = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(record), encoding="utf-8")
-        whole.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            whole.unlink()
+    keep(path, json.dumps(record))

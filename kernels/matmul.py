@@ -27,7 +27,7 @@ from qcompiler.kernels.registry import (
     Size,
 )
 
-__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "has_row_scales"]
+__all__ = ["TOO_LONG", "DynamicMatMul", "Int8MatMul", "has_row_scales", "held_multiplier"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -61,7 +61,7 @@ class Int8MatMul(Kernel):
         if attributes["transB"]:
             b = np.swapaxes(b, -1, -2)
         left, right = a.astype(np.int16) - scalar(a_zero), b.astype(np.int16) - scalar(b_zero)
-        if a_zero is not None and b_zero is not None and scalar(a_zero) and scalar(b_zero):
+        if scalar(a_zero) and scalar(b_zero):
             # 255 * 255 each: half as many are exact; the part of b's zero point is taken apart.
             total = int_matmul(left, b) - scalar(b_zero) * left.sum(-1, keepdims=True, dtype=np.int32)
         else:
@@ -95,9 +95,7 @@ class Int8MatMul(Kernel):
         rows = a.shape[-2] if batched else math.prod(a.shape[:-1])
         by_rows = has_row_scales(a, a_scale)
         zero_a, zero_b = scalar(a_zero), scalar(b_zero)
-        multiplier = per_channel(b_scale.array, columns)
-        if not by_rows:
-            multiplier = (np.float32(number(a_scale)) * multiplier).astype(np.float32)
+        multiplier = held_multiplier(a_scale, b_scale, columns, by_rows=by_rows)
         offset, fixed = NO_INTEGERS, b.array is not None and not batched
         if fixed and zero_a:
             weights = b.array if attributes["transB"] else b.array.T
@@ -108,7 +106,7 @@ class Int8MatMul(Kernel):
             Given(0),
             Given(3),
             Given(1) if by_rows else NO_FLOATS,
-            Held(multiplier),
+            multiplier,
             offset,
             Held(np.asarray([zero_a, zero_b], np.int32)),
             *epilogue.arguments(operands),
@@ -131,6 +129,12 @@ def has_row_scales(a: Operand, scale: Operand) -> bool:
     if scale.array is not None and scale.array.size == 1:
         return False
     return len(scale.shape) > 0 and len(scale.shape) == len(a.shape) - 1 and scale.shape == a.shape[:-1]
+
+
+def held_multiplier(a_scale: Operand, b_scale: Operand, columns: int, *, by_rows: bool) -> Held:
+    """What sums are multiplied by, float32 [columns]: both scales' product, or b's scale where rows have their own."""
+    multiplier = per_channel(np.asarray(b_scale.array), columns)
+    return Held(multiplier if by_rows else (np.float32(number(a_scale)) * multiplier).astype(np.float32))
 
 
 class DynamicMatMul(Kernel):

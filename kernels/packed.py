@@ -11,8 +11,8 @@ import numpy as np
 from qcompiler.kernels.arithmetic import LONGEST_SUM, int_matmul
 from qcompiler.kernels.cards import Card
 from qcompiler.kernels.epilogue import EPILOGUE_ATTRIBUTES, Epilogue, epilogue_ports
-from qcompiler.kernels.matmul import TOO_LONG, has_row_scales
-from qcompiler.kernels.operands import NO_FLOATS, NO_INTEGERS, known, number, per_channel, scalar
+from qcompiler.kernels.matmul import TOO_LONG, has_row_scales, held_multiplier
+from qcompiler.kernels.operands import NO_FLOATS, NO_INTEGERS, known, scalar
 from qcompiler.kernels.registry import (
     MOST_PROGRAMS,
     Argument,
@@ -101,9 +101,7 @@ class CodebookMatMul(Kernel):
         a, a_scale, a_zero, b, codebook, b_scale = operands[:6]
         rows, columns, inner = math.prod(a.shape[:-1]), b.shape[0], a.shape[-1]
         by_rows, zero = has_row_scales(a, a_scale), scalar(a_zero)
-        multiplier = per_channel(b_scale.array, columns)
-        if not by_rows:
-            multiplier = (np.float32(number(a_scale)) * multiplier).astype(np.float32)
+        multiplier = held_multiplier(a_scale, b_scale, columns, by_rows=by_rows)
         offset = NO_INTEGERS
         if zero:
             weights = codebook.array[unpack_fields(b.array, attributes["bits"], inner)]
@@ -111,7 +109,7 @@ class CodebookMatMul(Kernel):
         block_m, block_n = (16, 32) if rows <= 16 else (64, 64)
         epilogue = Epilogue(6, attributes)
         arguments: tuple[Argument, ...] = (
-            Given(0), Given(3), Given(4), Given(1) if by_rows else NO_FLOATS, Held(multiplier), offset,
+            Given(0), Given(3), Given(4), Given(1) if by_rows else NO_FLOATS, multiplier, offset,
             *epilogue.arguments(operands), *map(Size, (rows, columns, inner)), Made(0),
         )  # fmt: skip
         depth = 128 if rows <= 16 and card.capability < 120 else 64  # more takes too many registers

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from qcompiler.caching import cache_folder, keep
 from qcompiler.kernels.cards import Card, Tile
 from qcompiler.kernels.configurations import candidates
 from qcompiler.kernels.registry import Launch
@@ -67,16 +66,8 @@ def keep_tiles(name: str, tiles: Mapping[Shape, Tile]) -> None:
         found = {}
     whole = {**known_tiles(name), **tiles}
     found[name] = {" ".join(map(str, key)): asdict(tile) for key, tile in whole.items()}
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    keep(path, json.dumps(found, indent=1) + "\n")
 
 
 def _path() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "qcompiler" / "tiles.json"
+    return cache_folder() / "tiles.json"

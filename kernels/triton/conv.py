@@ -6,7 +6,7 @@ import triton.language as tl
 from qcompiler.kernels.triton.epilogue import finish
 from qcompiler.kernels.triton.matmul import tile_of
 
-__all__ = ["int8_conv", "source"]
+__all__ = ["int8_conv", "pixel", "source"]
 
 
 @triton.jit
@@ -20,6 +20,12 @@ def source(at, tap, stride, before, dilation, size, TRANSPOSED: tl.constexpr):
         place = at * stride - before + tap * dilation
         inside = (place >= 0) & (place < size)
     return place, inside
+
+
+@triton.jit
+def pixel(rows, OH, OW):
+    """Picture, row and column of places that run over all pictures."""
+    return (rows // OW) // OH, (rows // OW) % OH, rows % OW
 
 
 @triton.jit
@@ -40,9 +46,7 @@ def int8_conv(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr, res
     columns = tile_n * BLOCK_N + tl.arange(0, BLOCK_N)
     inner = tl.arange(0, BLOCK_K)
     inside_m, inside_n = rows < M, columns < OC
-    ow = rows % OW
-    oh = (rows // OW) % OH
-    image = (rows // OW) // OH
+    image, oh, ow = pixel(rows, OH, OW)
     x = x_ptr + image.to(tl.int64) * H * W * CHANNELS + group * C
     w = w_ptr + (group * OC + columns).to(tl.int64) * (KH * KW * C)
     zero = tl.load(zeros_ptr).to(tl.int8)
@@ -78,9 +82,7 @@ def int8_conv(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr, res
     if OFFSET:
         total += tl.load(offset_ptr + channels, mask=inside_n, other=0)[None, :]
     multiplier = tl.load(multiplier_ptr + channels, mask=inside_n, other=0.0)
-    bias = multiplier
-    if BIAS:
-        bias = tl.load(bias_ptr + channels, mask=inside_n, other=0.0)
     places = rows[:, None].to(tl.int64) * (OC * tl.num_programs(1)) + channels[None, :]
-    finish(total.to(tl.float32) * multiplier[None, :], bias, residual_ptr, scalars_ptr, output_ptr, places,
-           inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip
+    finish(total.to(tl.float32) * multiplier[None, :], bias_ptr, channels, inside_n, residual_ptr, scalars_ptr,
+           output_ptr, places, inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8,
+           ACTIVATION, OUTPUT_INT8)  # fmt: skip

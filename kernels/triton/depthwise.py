@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from qcompiler.kernels.triton.conv import source
+from qcompiler.kernels.triton.conv import pixel, source
 from qcompiler.kernels.triton.epilogue import finish
 
 __all__ = ["int8_depthwise"]
@@ -20,9 +20,7 @@ def int8_depthwise(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside_m, inside_n = rows < M, columns < OC
-    ow = rows % OW
-    oh = (rows // OW) % OH
-    image = (rows // OW) // OH
+    image, oh, ow = pixel(rows, OH, OW)
     x = x_ptr + image.to(tl.int64) * H * W * CHANNELS
     zero = tl.load(zeros_ptr)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)
@@ -39,9 +37,7 @@ def int8_depthwise(x_ptr, w_ptr, multiplier_ptr, offset_ptr, zeros_ptr, bias_ptr
     if OFFSET:
         total += tl.load(offset_ptr + columns, mask=inside_n, other=0)[None, :]
     multiplier = tl.load(multiplier_ptr + columns, mask=inside_n, other=0.0)
-    bias = multiplier
-    if BIAS:
-        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
     places = rows[:, None].to(tl.int64) * OC + columns[None, :]
-    finish(total.to(tl.float32) * multiplier[None, :], bias, residual_ptr, scalars_ptr, output_ptr, places,
-           inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip
+    finish(total.to(tl.float32) * multiplier[None, :], bias_ptr, columns, inside_n, residual_ptr, scalars_ptr,
+           output_ptr, places, inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8,
+           ACTIVATION, OUTPUT_INT8)  # fmt: skip

@@ -37,8 +37,6 @@ def dynamic_matmul(a_ptr, b_ptr, multiplier_ptr, bias_ptr, residual_ptr, scalars
         total = tl.dot(to_int8(left, scale[:, None], 0.0), right, acc=total, out_dtype=tl.int32)
     multiplier = tl.load(multiplier_ptr + columns, mask=inside_n, other=0.0)
     real = total.to(tl.float32) * (scale[:, None] * multiplier[None, :])
-    bias = multiplier
-    if BIAS:
-        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
-    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+    finish(real, bias_ptr, columns, inside_n, residual_ptr, scalars_ptr, output_ptr,
+           rows[:, None].to(tl.int64) * N + columns[None, :],
            inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip

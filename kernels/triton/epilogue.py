@@ -17,12 +17,14 @@ HIGH = tl.constexpr(5)
 
 
 @triton.jit
-def finish(real, bias, residual_ptr, scalars_ptr, output_ptr, places, inside,
+def finish(real, bias_ptr, channels, inside_n, residual_ptr, scalars_ptr, output_ptr, places, inside,
            BIAS: tl.constexpr, RESIDUAL: tl.constexpr, RESIDUAL_INT8: tl.constexpr, ACTIVATION: tl.constexpr,
            OUTPUT_INT8: tl.constexpr):  # fmt: skip
-    """Store ``real`` float32 [M, N] at ``places`` after bias [N], activation and residual (1: before it, 2: behind)."""
+    """Store ``real`` float32 [M, N] at ``places`` after the bias of ``channels`` [N], activation and residual.
+
+    The residual comes before the activation (1) or behind it (2)."""
     if BIAS:
-        real = real + bias[None, :]
+        real = real + tl.load(bias_ptr + channels, mask=inside_n, other=0.0)[None, :]
     low = tl.load(scalars_ptr + LOW)
     high = tl.load(scalars_ptr + HIGH)
     if RESIDUAL > 0:

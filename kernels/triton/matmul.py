@@ -83,9 +83,7 @@ def int8_matmul(a_ptr, b_ptr, row_scale_ptr, multiplier_ptr, offset_ptr, zeros_p
         real = total.to(tl.float32) * (each[:, None] * multiplier[None, :])
     else:
         real = total.to(tl.float32) * multiplier[None, :]
-    bias = multiplier
-    if BIAS:
-        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
     places = (batch.to(tl.int64) * M + rows[:, None]) * N + columns[None, :]
-    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, places, inside_m[:, None] & inside_n[None, :],
+    finish(real, bias_ptr, columns, inside_n, residual_ptr, scalars_ptr, output_ptr,
+           places, inside_m[:, None] & inside_n[None, :],
            BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip

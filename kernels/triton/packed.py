@@ -55,10 +55,8 @@ def codebook_matmul(a_ptr, b_ptr, codebook_ptr, row_scale_ptr, multiplier_ptr, o
         real = total.to(tl.float32) * (each[:, None] * multiplier[None, :])
     else:
         real = total.to(tl.float32) * multiplier[None, :]
-    bias = multiplier
-    if BIAS:
-        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
-    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+    finish(real, bias_ptr, columns, inside_n, residual_ptr, scalars_ptr, output_ptr,
+           rows[:, None].to(tl.int64) * N + columns[None, :],
            inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip
 
 
@@ -91,8 +89,6 @@ def block_matmul(a_ptr, b_ptr, scale_ptr, row_scale_ptr, bias_ptr, residual_ptr,
         part = tl.dot(left, right, out_dtype=tl.int32)
         real = real + part.to(tl.float32) * scale[None, :]
     real = real * tl.load(row_scale_ptr + rows, mask=inside_m, other=0.0)[:, None]
-    bias = tl.load(scale_ptr + columns * blocks, mask=inside_n, other=0.0)
-    if BIAS:
-        bias = tl.load(bias_ptr + columns, mask=inside_n, other=0.0)
-    finish(real, bias, residual_ptr, scalars_ptr, output_ptr, rows[:, None].to(tl.int64) * N + columns[None, :],
+    finish(real, bias_ptr, columns, inside_n, residual_ptr, scalars_ptr, output_ptr,
+           rows[:, None].to(tl.int64) * N + columns[None, :],
            inside_m[:, None] & inside_n[None, :], BIAS, RESIDUAL, RESIDUAL_INT8, ACTIVATION, OUTPUT_INT8)  # fmt: skip

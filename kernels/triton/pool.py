@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from qcompiler.kernels.triton.arithmetic import to_int8
-from qcompiler.kernels.triton.conv import source
+from qcompiler.kernels.triton.conv import pixel, source
 
 __all__ = ["int8_pool"]
 
@@ -20,9 +20,7 @@ def int8_pool(x_ptr, scalars_ptr, M, H, W, C, OH, OW, KH, KW, stride_h, stride_w
     rows = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     columns = tl.program_id(1) * BLOCK_N + tl.arange(0, BLOCK_N)
     inside_m, inside_n = rows < M, columns < C
-    ow = rows % OW
-    oh = (rows // OW) % OH
-    image = (rows // OW) // OH
+    image, oh, ow = pixel(rows, OH, OW)
     x = x_ptr + image.to(tl.int64) * H * W * C
     best = tl.full((BLOCK_M, BLOCK_N), -128, dtype=tl.int32)
     total = tl.zeros((BLOCK_M, BLOCK_N), dtype=tl.int32)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from qcompiler.caching import cache_folder, keep
 from qcompiler.runtime import Session, interleaved, processor
 
 __all__ = ["fast_multiples"]
@@ -31,13 +30,12 @@ def fast_multiples(threads: int = 1) -> Mapping[str, int]:
     (``XDG_CACHE_HOME``, or ``~/.cache``), until that file is removed; a cache that cannot be read or written is done
     without.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    path = Path(home) / "qcompiler" / "widths.json"
+    path = cache_folder() / "widths.json"
     key = f"{processor()}, onnxruntime {onnxruntime.__version__}, threads {threads}"
     known = _read(path)
     if key not in known:
         known[key] = {kind: _measured(model, feed, threads) for kind, (model, feed) in _KINDS.items()}
-        _write(path, known)
+        keep(path, json.dumps(known, indent=1) + "\n")
     return known[key]
 
 
@@ -53,17 +51,6 @@ def _read(path: Path) -> dict[str, dict[str, int]]:
 
 def _is_answer(item: object) -> bool:
     return isinstance(item, dict) and item.keys() == _KINDS.keys() and all(each in _MULTIPLES for each in item.values())
-
-
-def _write(path: Path, known: Mapping[str, Mapping[str, int]]) -> None:
-    whole = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
-        whole.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            whole.unlink()
 
 
 def _measured(

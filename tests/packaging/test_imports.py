@@ -23,7 +23,7 @@ FLOORS = {
     4: "ops runtime",
     3: "ir kernels storage",
     2: "data dtypes report",
-    1: "errors",
+    1: "caching errors",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 EXEMPT = {"qcompiler", "qcompiler.__main__"}  # the public face stands above every floor

@@ -110,9 +110,8 @@ class Forms:
 
     def _transposed(self, source: Value, axes: tuple[int, ...]) -> Value:
         node = Node("Transpose", [source], {"perm": axes}, name=f"{source.name}{EDGE}")
-        shape = None if source.shape is None else tuple(source.shape[axis] for axis in axes)
         assert source.dtype is not None
-        node.output.type = TensorType(source.dtype, shape)
+        node.output.type = TensorType(source.dtype, permuted(source.shape, axes))
         return self.behind(source, node)
 
     def _edge(
