@@ -26,6 +26,13 @@ class KernelSet:
 
     def record(self) -> dict[str, Any]:
         """The report's ``kernels``."""
+        return {"kernels": self._counts()}
+
+    def write(self, folder: Path) -> None:
+        """Write the folder ``kernels`` into ``folder``."""
+        write_kernels(folder / "kernels", self)
+
+    def _counts(self) -> dict[str, Any]:
         size = sum(len(made.cubin) for by_card in self.built.values() for made in by_card.values())
         names = [f"sm_{capability}" for capability in self.architectures]
         return {"architectures": names, "built": len(self.built), "bytes": size, "problems": list(self.problems)}

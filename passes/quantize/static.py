@@ -95,7 +95,13 @@ class QuantizeStatic(Pass):
     def _spec(self, target: Target) -> QuantSpec:
         usual = target.activation_spec()
         dtype = _TYPES[self.activations] if self.activations else usual.dtype
-        return QuantSpec(dtype, symmetric=self.symmetric or usual.symmetric)
+        spec = QuantSpec(dtype, symmetric=self.symmetric or usual.symmetric)
+        if reason := target.refuses(spec):
+            raise UsageError(
+                f"target '{target.name}' cannot have activations in {dtype.name.lower()}: {reason}",
+                hint=f"leave out --set {self.name}.activations",
+            )
+        return spec
 
     def _by_effect(
         self, model: Model, statistics: Mapping[Value, RangeStatistics], spec: QuantSpec, context: PassContext

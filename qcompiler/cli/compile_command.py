@@ -32,10 +32,12 @@ __all__ = ["compile"]
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
 @click.option("--for-cpu", metavar="KIND", help="avx2, avx512, vnni, amx or arm64 [default: this processor].")
-@click.option("--arch", multiple=True, metavar="SM", help="sm_80, ... or none: cards to compile kernels for.")
+@click.option("--arch", multiple=True, metavar="SM", help="sm_80, ... or none: cards to compile for ahead of time.")
 @click.option("--feedback", multiple=True, metavar="INPUT=OUTPUT", help="A state that each sample gets from the last.")
 @click.option("--strict", is_flag=True, help="Exit 4 when a gate is not met.")
-@click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass or target."
+)
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a run.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)

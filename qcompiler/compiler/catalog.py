@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.errors import UsageError
-from qcompiler.lower import OrtCpu, OrtCuda, Target
+from qcompiler.lower import OrtCpu, OrtCuda, Target, TensorRt
 from qcompiler.passes import builtin_passes
 from qcompiler.pipeline import Pass, Recipe, parse_recipe
 
@@ -31,7 +31,7 @@ def passes() -> Mapping[str, type[Pass]]:
 @functools.cache
 def targets() -> Mapping[str, Target]:
     """Every target by name."""
-    found: dict[str, Target] = {item.name: item for item in (OrtCpu(), OrtCuda())}
+    found: dict[str, Target] = {item.name: item for item in (OrtCpu(), OrtCuda(), TensorRt())}
     for item in _plugged("targets").values():
         if isinstance(item, type) and issubclass(item, Target):
             found.setdefault(item.name, item())

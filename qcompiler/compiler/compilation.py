@@ -16,17 +16,16 @@ import numpy as np
 
 from qcompiler.calibrate import with_states
 from qcompiler.compiler.assess import Measured, environment, measure, speed_beside, statistics_of
-from qcompiler.compiler.catalog import find_recipe, find_target, passes
+from qcompiler.compiler.catalog import find_recipe, passes
 from qcompiler.compiler.document import decision_of, digest, fill_sizes, report_of, trace_of
 from qcompiler.compiler.job import SLOWER, Job
 from qcompiler.compiler.recovering import before_and_behind, forget_training, parted, trained
+from qcompiler.compiler.targeting import chosen_options, target_for
 from qcompiler.data import Dataset, InputSpec, open_dataset, split
 from qcompiler.dtypes import DType
 from qcompiler.errors import DataError, GateError, LoweringError, PassError, QCompilerError, UsageError
 from qcompiler.ir import Model, Tensor, TensorType, clone_model
-from qcompiler.kernels import CARDS
-from qcompiler.kernels.storing import KernelSet, write_kernels
-from qcompiler.lower import SATURATES, OrtCpu, OrtCuda, Target, products_saturate
+from qcompiler.lower import SATURATES, Artifacts, OrtCpu, Target, products_saturate
 from qcompiler.onnx_io import (
     check_replaceable,
     infer_types,
@@ -61,7 +60,7 @@ class Result:
     """A compiled model, the report about it, and the recipe that makes it again.
 
     ``records`` hold every rewrite and near miss; ``report`` is what ``report.json`` holds. ``packed`` has
-    :meth:`save` leave a container beside the model. ``kernels`` are what was compiled ahead of time for it.
+    :meth:`save` leave a container beside the model. ``artifacts`` are what the target needs beside it.
     """
 
     model: Model
@@ -71,7 +70,7 @@ class Result:
     threads: int = 1
     packed: bool = False
     target: Target = field(default_factory=OrtCpu, repr=False)
-    kernels: KernelSet | None = field(default=None, repr=False)
+    artifacts: Artifacts | None = field(default=None, repr=False)
     _session: Runner | None = field(default=None, repr=False)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,8 +99,8 @@ class Result:
                 found = pack(made / "model.onnx", made / "model.qcz")
                 self.report["size"] |= {"packed_bytes": found.packed_bytes}
                 self.report["size"]["packed_ratio"] = self.report["size"]["source_bytes"] / found.packed_bytes
-            if self.kernels is not None:
-                write_kernels(made / "kernels", self.kernels)
+            if self.artifacts is not None:
+                self.artifacts.write(made)
             (made / "recipe.toml").write_text(self.recipe, encoding="utf-8")
             (made / "report.json").write_text(to_json(self.report), encoding="utf-8")
             (made / "trace.json").write_text(json.dumps(trace_of(self.records), indent=1) + "\n", encoding="utf-8")
@@ -150,15 +149,15 @@ def compile(
     ``feedback`` maps inputs that carry a state to the outputs that the next sample gets there; the data is then one
     sequence without them. ``executor`` counts for the calibration, with the same result. ``unfinished`` is a folder
     for what was measured so far and the best model so far: given again after a kill, the search goes on from there;
-    it is removed when the compile ends. ``settings`` are ``PASS.OPTION=VALUE``; ``exclude`` are regular expressions
-    on names and operator types.
+    it is removed when the compile ends. ``settings`` are ``PASS.OPTION=VALUE`` or
+    ``TARGET.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     What comes out keeps the limits, or is the lossless model, and the report says why.
     Raises ImportFailure, DataError, UsageError, PassError, CalibrationError, LoweringError, and with ``strict``
     GateError.
     """
     started = time.perf_counter()
-    chosen_target = _for_arch(_for_cpu(find_target(target), for_cpu), arch)
+    chosen_target, settings = target_for(target, for_cpu, arch, settings)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
@@ -180,6 +179,7 @@ def compile(
     progress("reading the model")
     origin = load(source)
     real = data is not None
+    chosen_target.check(origin, real)
     specs = input_specs(origin)
     dataset = open_dataset(
         data if real else "random",
@@ -274,30 +274,6 @@ def _forget(context: PassContext, journal: Journal) -> None:
     journal.remove()
 
 
-def _for_cpu(target: Target, name: str | None) -> Target:
-    """``target`` for the processors called ``name``. Raises UsageError for a name or target without such a choice."""
-    if name is None:
-        return target
-    if name not in SATURATES:
-        raise UsageError(f"there is no processor '{name}'", hint=f"there are: {', '.join(SATURATES)}")
-    if not isinstance(target, OrtCpu):
-        raise UsageError(f"target '{target.name}' is not for processors of several kinds", hint="leave out --for-cpu")
-    return replace(target, saturates=SATURATES[name])
-
-
-def _for_arch(target: Target, names: Sequence[str]) -> Target:
-    """``target`` for the cards called ``names``. Raises UsageError for a name or target without such a choice."""
-    if not names:
-        return target
-    if not isinstance(target, OrtCuda):
-        raise UsageError(f"target '{target.name}' is not for cards of several kinds", hint="leave out --arch")
-    known = {f"sm_{capability}": capability for capability in CARDS}
-    unknown = [name for name in names if name not in known and name != "none"]
-    if unknown:
-        raise UsageError(f"there is no architecture '{unknown[0]}'", hint=f"there are: {', '.join(known)}, none")
-    return replace(target, architectures=tuple(sorted(known[name] for name in set(names) - {"none"})))
-
-
 def _fingerprint(model: Model, dataset: Dataset, said: tuple[Any, ...]) -> str:
     """What tells one compile from another: machine and versions, model, some of the data, and how it was asked for."""
     found = hashlib.sha256(repr((environment("", 1), said)).encode())
@@ -334,6 +310,7 @@ def _run(job: Job, seed: int) -> Result:
     passes, tail = before_and_behind(job.recipe.passes)
     first = next((place for place, item in enumerate(passes) if item.changes_numbers), len(passes))
     model, records = Pipeline(passes[:first]).run(model, job.context, job.progress)
+    job.target.accepts(model)
     lossless = measure(job, model)
     if first < len(passes) and _is_exact(lossless):
         model, lossless, more = _changed(job, model, lossless, passes[first:])
@@ -372,27 +349,29 @@ def _run(job: Job, seed: int) -> Result:
     report = report_of(job, before, final, records, seed)
     if choice is not None:
         report |= decision_of(job, model, choice)
-    kernels = _kernels(job, kept)
-    if kernels is not None:
-        report["kernels"] = kernels.record()
+    artifacts = _artifacts(job, kept)
+    if artifacts is not None:
+        report |= artifacts.record()
     report["warnings"] = list(job.context.warnings)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
+    if options := chosen_options(job.target):
+        header["target_options"] = options
     settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
     text = job.recipe.resolved(settled).to_toml(header)
-    return Result(kept, report, text, records, job.threads, job.recipe.pack, job.target, kernels)
+    return Result(kept, report, text, records, job.threads, job.recipe.pack, job.target, artifacts)
 
 
-def _kernels(job: Job, model: Model) -> KernelSet | None:
-    """What the result launches, compiled; where nothing can be compiled, a warning says so."""
+def _artifacts(job: Job, model: Model) -> Artifacts | None:
+    """What the target needs beside the result; where nothing can be made, a warning says so."""
     try:
-        kernels = job.target.kernels(model, next(iter(job.scoring)), job.progress)
+        made = job.target.artifacts(model, job.scoring, job.progress)
     except LoweringError as error:
         advice = f" ({error.hint})" if error.hint else ""
-        job.context.warn(f"no kernels were compiled: {error.what}{advice}")
+        job.context.warn(f"{error.what}{advice}")
         return None
-    for problem in () if kernels is None else kernels.problems:
+    for problem in () if made is None else made.problems:
         job.context.warn(problem)
-    return kernels
+    return made
 
 
 def _changed(

@@ -5,9 +5,10 @@ from qcompiler.lower.cuda import OrtCuda, kernel_products, open_program
 from qcompiler.lower.onnxruntime import INTEGER_OPS as ORT_INTEGER_OPS
 from qcompiler.lower.onnxruntime import SATURATES, OptimizedNode, OrtCpu, optimized_nodes
 from qcompiler.lower.ort_products import products_saturate
-from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Form, Group, Plan, StoredWeight, Target
+from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Artifacts, Form, Group, Plan, StoredWeight, Target
+from qcompiler.lower.tensorrt import INT8_KINDS, TensorRt
 
-INTEGER_OPS = ORT_INTEGER_OPS | frozenset(KERNELS)
+INTEGER_OPS = ORT_INTEGER_OPS | frozenset(KERNELS) | INT8_KINDS
 """What a quantized group looks like in what a target runs."""
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "SATURATES",
     "STATIC",
     "WEIGHTS",
+    "Artifacts",
     "Form",
     "Group",
     "OptimizedNode",
@@ -25,6 +27,7 @@ __all__ = [
     "Plan",
     "StoredWeight",
     "Target",
+    "TensorRt",
     "kernel_products",
     "open_program",
     "optimized_nodes",

@@ -13,7 +13,9 @@ __all__ = [
     "find_groups",
     "glue_candidates",
     "glue_nodes",
+    "group_of",
     "is_table",
+    "objection",
     "only_user",
     "table_group",
     "weight_axis",
@@ -38,7 +40,7 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
             if reason:
                 refused[node] = reason
             else:
-                groups.append(_group(node))
+                groups.append(group_of(node, node.op_type in _REQUANTIZES))
     return groups, refused
 
 
@@ -74,12 +76,15 @@ def glue_nodes(model: Model, active: set[Node], outputs: set[Value]) -> list[Nod
 
 def _objection(node: Node, model: Model) -> str:
     """Why ``node`` cannot run in integers, or nothing."""
-    if model.opset < 13:
-        return f"operator set {model.opset} has no quantization per channel"
-    known = info(node)
-    assert known is not None
     if node.op_type == "ConvTranspose":
         return "onnxruntime has no integer ConvTranspose on the CPU"
+    return objection(node, model)
+
+
+def objection(node: Node, model: Model) -> str:
+    """Why ``node``, a product with constant weights, has no form in Q/DQ; empty where it has."""
+    if model.opset < 13:
+        return f"operator set {model.opset} has no quantization per channel"
     if any(value.dtype is not DType.FLOAT for value in node.inputs if value is not None):
         kinds = sorted({value.dtype.name.lower() if value.dtype else "unknown" for value in node.inputs if value})
         return f"its inputs are {', '.join(kinds)}, not float"
@@ -109,7 +114,9 @@ def _objection(node: Node, model: Model) -> str:
     return ""
 
 
-def _group(node: Node) -> Group:
+def group_of(node: Node, requantizes: bool = False) -> Group:
+    """The group around a product with constant weights: its bias, and an activation that only cuts off. Where the
+    activation is part of it, or with ``requantizes``, its output is an integer."""
     absorbed: list[Node] = [node]
     bias = node.input(2)
     follower = only_user(node)
@@ -132,7 +139,7 @@ def _group(node: Node) -> Group:
         bias,
         weight_axis(node),
         absorbed[-1].output,
-        node.op_type in _REQUANTIZES or (len(absorbed) > 1 and not node.is_op("MatMul")),
+        requantizes or (len(absorbed) > 1 and not node.is_op("MatMul")),
     )
 
 

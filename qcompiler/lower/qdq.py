@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from qcompiler.ir import (
     tensor,
 )
 from qcompiler.lower.integer_products import is_integer_product
+from qcompiler.lower.pairs import Pairs, put_bias
 from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
 from qcompiler.rewrite import drop_constant_if_unused
@@ -50,13 +50,12 @@ class _Emitter:
         glue: Collection[Node],
         target: Target,
     ) -> None:
-        self.main: Graph = copy.graph
         self.mapping = mapping
         self.plan = plan
         self.glue = list(glue)
         self.target = target
         self.weights: dict[tuple[Graph, Value, int, bytes], Value] = {}
-        self.parameters: dict[tuple[bytes, bytes], tuple[Value, Value]] = {}
+        self.pairs = Pairs(copy.graph)
 
     def run(self) -> None:
         quant = self._quantizations()
@@ -141,7 +140,7 @@ class _Emitter:
         assert home is not None
         inside = [(node, place) for node, place in readers if node.inputs[place] is twin]
         uses = list(twin.uses) if whole else [(node, place) for node, place in inside if node.graph is home]
-        back = self._back(value, twin, quant, home) if uses else twin
+        back = self.pairs.around(value.name, twin, quant, home) if uses else twin
         if any(not isinstance(user, Node) for user, _ in uses):
             back.name, twin.name = twin.name, f"{twin.name}_float"
             back.type, back.doc = twin.type, twin.doc
@@ -153,22 +152,10 @@ class _Emitter:
         # A runtime fuses what stands in one graph: what is read in a branch or a loop gets a pair there.
         for graph in dict.fromkeys(node.graph for node, _ in inside if node.graph is not home):
             assert graph is not None
-            own = self._back(value, back, quant, graph)
+            own = self.pairs.around(value.name, back, quant, graph)
             for node, place in inside:
                 if node.graph is graph:
                     node.set_input(place, own)
-
-    def _back(self, value: Value, source: Value, quant: Quantization, graph: Graph) -> Value:
-        """``source``, which stands for ``value``, quantized and made float again in ``graph``."""
-        scale, zero = self._scale_and_zero(quant, value.name)
-        to = Node("QuantizeLinear", [source, scale, zero], name=f"{value.name}/quantize")
-        back = Node("DequantizeLinear", [to.output, scale, zero], name=f"{value.name}/dequantize")
-        to.output.type = TensorType(quant.spec.dtype, value.shape)
-        back.output.type = TensorType(DType.FLOAT, value.shape)
-        to.output.name, back.output.name = f"{value.name}_quantized", f"{value.name}_dequantized"
-        graph.insert_after(source.producer if source.home is graph else None, to)
-        graph.insert_after(to, back)
-        return back.output
 
     def _weights(self, group: Group, quant: dict[Value, Quantization]) -> None:
         if group.weight is None or group.weight.constant is None:
@@ -183,7 +170,7 @@ class _Emitter:
             bias = form.stored.bias
         if node.is_op("MatMul"):  # what is added to it stays a float Add behind it
             if form.stored is not None and form.stored.bias is not None:
-                self._added(group, node, form.stored.bias)
+                put_bias(self.mapping, group, node, form.stored.bias)
             bias = None
         if bias is not None:
             bias = np.asarray(bias, np.float32).reshape(-1)
@@ -227,34 +214,6 @@ class _Emitter:
             node.resize_inputs((*node.inputs[:2], made.output))
             if old is not None:
                 drop_constant_if_unused(old)
-
-    def _added(self, group: Group, product: Node, bias: np.ndarray[Any, Any]) -> None:
-        """Let ``bias`` be what is added to ``product``, by the group's own Add or by a new one."""
-        graph = product.graph
-        assert graph is not None
-        made = graph.add_constant(tensor(bias), f"{group.name}_corrected_bias")
-        if group.bias is not None:
-            add = self._twin(group.nodes[-1])
-            place = 1 if add.inputs[0] is product.output else 0
-            add.set_input(place, made)
-            drop_constant_if_unused(self.mapping[group.bias])
-            return
-        whole = product.output
-        product_type, name = whole.type, whole.name
-        add = Node("Add", [None, made], name=f"{product.name}/bias")
-        graph.insert_after(product, add)
-        whole.replace_uses(add.output)
-        add.set_input(0, whole)
-        add.output.type, add.output.name, whole.name = product_type, name, f"{name}_product"
-
-    def _scale_and_zero(self, quant: Quantization, name: str) -> tuple[Value, Value]:
-        key = (quant.scale.tobytes(), quant.zero_point.tobytes())
-        if key not in self.parameters:
-            self.parameters[key] = (
-                self.main.add_constant(tensor(quant.scale), f"{name}_scale"),
-                self.main.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
-            )
-        return self.parameters[key]
 
 
 class _Ranges(dict[Value, Quantization]):

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, QuantSpec, Value, quantize_weight
-from qcompiler.kernels.storing import KernelSet
 from qcompiler.onnx_io import open_session
 from qcompiler.runtime import Runner
 
-__all__ = ["DYNAMIC", "HALVES", "STATIC", "WEIGHTS", "Form", "Group", "Plan", "StoredWeight", "Target"]
+__all__ = ["DYNAMIC", "HALVES", "STATIC", "WEIGHTS", "Artifacts", "Form", "Group", "Plan", "StoredWeight", "Target"]
 
 Array: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 
@@ -85,11 +85,32 @@ Plan: TypeAlias = "Mapping[Group, Form]"
 """The groups that are quantized, each with its form; every other one stays float."""
 
 
+class Artifacts(Protocol):
+    """Files beside a model: what the target needs to run it, made ahead of time."""
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What could not be made, and what the user ought to know, in words."""
+        ...
+
+    def record(self) -> dict[str, Any]:
+        """What the report says of them, by its keys."""
+        ...
+
+    def write(self, folder: Path) -> None:
+        """Write them into ``folder``, beside ``model.onnx``."""
+        ...
+
+
 class Target(ABC):
-    """A runtime on a kind of machine. Instances hold no state."""
+    """A runtime on a kind of machine. Instances hold no state.
+
+    Those that are dataclasses name in ``options`` the fields that a user may set.
+    """
 
     name: ClassVar[str]
     description: ClassVar[str]
+    options: ClassVar[tuple[str, ...]] = ()
     slow_fusions: ClassVar[frozenset[str]] = frozenset()
     """Operators that the runtime makes of several although those are faster."""
 
@@ -131,9 +152,26 @@ class Target(ABC):
         """Seconds of nodes by their names, for a target whose nodes are not timed one by one; None where they are."""
         return None
 
-    def kernels(self, model: Model, feeds: Mapping[str, Array], progress: Callable[[str], None]) -> KernelSet | None:
-        """What has to be compiled ahead of time for a lowered ``model`` and inputs like ``feeds``; None for a target
-        without kernels of its own. Raises LoweringError where nothing can be compiled here."""
+    def runs_as(self, node: Node) -> str:
+        """What ``node`` of a lowered model is called in :data:`qcompiler.lower.INTEGER_OPS`, where it is in there."""
+        return node.op_type
+
+    def refuses(self, spec: QuantSpec) -> str:
+        """Why values cannot be quantized so; empty where they can."""
+        return ""
+
+    def check(self, model: Model, has_data: bool) -> None:  # noqa: B027
+        """Raises UsageError for what has to be known of the source ``model`` before the work starts."""
+
+    def accepts(self, model: Model) -> None:  # noqa: B027
+        """Raises LoweringError for a float ``model`` that the target will not take in any form."""
+
+    def artifacts(
+        self, model: Model, samples: Iterable[Mapping[str, Array]], progress: Callable[[str], None]
+    ) -> Artifacts | None:
+        """What goes beside a finished ``model`` for inputs like ``samples``; None for a target without such.
+
+        Raises LoweringError where nothing can be made here."""
         return None
 
     def safer(self) -> Target | None:

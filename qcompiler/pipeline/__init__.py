@@ -1,6 +1,6 @@
 """Passes in order: options, verification, numeric checks, roll-back, recipes."""
 
-from qcompiler.pipeline.base import Pass, PassContext
+from qcompiler.pipeline.base import Pass, PassContext, convert_option
 from qcompiler.pipeline.check import Reference, deviation, tolerance
 from qcompiler.pipeline.recipe import GATES, Recipe, find_pass, parse_recipe, with_settings
 from qcompiler.pipeline.record import PassRecord
@@ -14,6 +14,7 @@ __all__ = [
     "Pipeline",
     "Recipe",
     "Reference",
+    "convert_option",
     "deviation",
     "find_pass",
     "parse_recipe",

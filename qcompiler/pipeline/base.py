@@ -14,7 +14,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir import Clock, Model, Node
 from qcompiler.rewrite import Rule, Trace, apply_rules, label
 
-__all__ = ["Pass", "PassContext"]
+__all__ = ["Pass", "PassContext", "convert_option"]
 
 
 @dataclass
@@ -148,14 +148,14 @@ class Pass:
             if key not in known:
                 names = ", ".join(sorted(known)) or "none"
                 raise UsageError(f"pass '{cls.name}' has no option '{key}'", hint=f"it has: {names}")
-            given[key] = _convert(value, hints[key], f"{cls.name}.{key}")
+            given[key] = convert_option(value, hints[key], f"{cls.name}.{key}")
         try:
             return cls(**given)
         except ValueError as error:
             raise UsageError(f"pass '{cls.name}': {error}") from None
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
+def convert_option(value: Any, kind: Any, where: str) -> Any:
     """``value``, perhaps text, as ``kind``. Raises UsageError."""
     kinds = (
         getattr(kind, "__args__", (kind,)) if type(kind).__name__ in ("UnionType", "_UnionGenericAlias") else (kind,)
@@ -165,7 +165,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     wanted = next(each for each in kinds if each is not type(None))
     if getattr(wanted, "__origin__", None) is tuple:
         items = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
-        return tuple(_convert(item, wanted.__args__[0], where) for item in items if item != "")
+        return tuple(convert_option(item, wanted.__args__[0], where) for item in items if item != "")
     try:
         if wanted is bool:
             if isinstance(value, bool):

@@ -62,7 +62,7 @@ def group_times(
     seconds = target.estimated(model)
     if seconds is None:
         return profile_groups(model, groups, feeds, runs=runs, threads=threads)[0]
-    kinds = {node.name: node.op_type for node in model.graph}
+    kinds = {node.name: target.runs_as(node) for node in model.graph}
     found: GroupTimes = {}
     for group in groups:
         names = [node.name for node in group.nodes if node.name in seconds]

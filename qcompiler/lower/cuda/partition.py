@@ -17,7 +17,7 @@ from qcompiler.ir import Graph, Model, Node, Tensor, TensorType, Value, clone_no
 from qcompiler.kernels import KERNELS
 from qcompiler.lower.cuda.legality import between
 from qcompiler.lower.cuda.nodes import EDGE, attributes_of, kernel_of
-from qcompiler.lower.cuda.rounding import in_float32
+from qcompiler.lower.rounding import in_float32
 from qcompiler.onnx_io import infer_types, to_bytes
 from qcompiler.ops import info
 from qcompiler.runtime import Executor, KernelStep, Program, Runner, SessionStep, no_card

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -16,9 +16,9 @@ from qcompiler.kernels.storing import KernelSet
 from qcompiler.lower.cuda.ahead import build_kernels
 from qcompiler.lower.cuda.cost import node_seconds
 from qcompiler.lower.cuda.emission import emit_kernels, is_kernel
-from qcompiler.lower.cuda.halves import to_halves
 from qcompiler.lower.cuda.legality import find_groups, glue_nodes
 from qcompiler.lower.cuda.partition import open_program, placement
+from qcompiler.lower.halves import to_halves
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only, needed_opset
 from qcompiler.onnx_io import upgrade_opset
@@ -128,9 +128,11 @@ class OrtCuda(Target):
         """Seconds of each node by the roofline of the card."""
         return node_seconds(model, self.card)
 
-    def kernels(self, model: Model, feeds: Mapping[str, Any], progress: Callable[[str], None]) -> KernelSet | None:
-        """The cubins that a run on ``feeds`` launches, for each architecture."""
-        return build_kernels(model, feeds, self.architectures, progress)
+    def artifacts(
+        self, model: Model, samples: Iterable[Mapping[str, Any]], progress: Callable[[str], None]
+    ) -> KernelSet | None:
+        """The cubins that a run on the first of ``samples`` launches, for each architecture."""
+        return build_kernels(model, next(iter(samples)), self.architectures, progress)
 
     def safer(self) -> Target | None:
         """Without float16."""

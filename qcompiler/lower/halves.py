@@ -1,8 +1,9 @@
-"""What stays float runs in float16, where calibration has seen that it fits.
+"""What stays float runs in float16 or bfloat16, where calibration has seen that it fits.
 
-A value whose range was never seen stays float32, and so does a node that onnxruntime has no float16 kernel for, whose
-constants would lose more than a thousandth, or whose digits decide something: an index, a comparison, the largest of
-many. A stretch of nodes that would need as many casts as it has nodes is left alone.
+A value whose range was never seen stays float32, and so does a node that the runtime has no such kernel for, whose
+constants would lose too much, or whose digits decide something: an index, a comparison, the largest of many. A stretch
+of nodes that would need as many casts as it has nodes is left alone. A product and the DequantizeLinear before it are
+of one type, so that nothing stands between them.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from qcompiler.kernels import DOMAIN
 from qcompiler.lower.cuda.nodes import attributes_of, kernel_node
 from qcompiler.rewrite import drop_constant_if_unused
 
-__all__ = ["to_halves"]
+__all__ = ["CUDA_HALVES", "to_halves"]
 
 _LARGEST = 3e4  # half of float16's largest: other samples may go beyond what calibration has seen
 _SMALLEST = 1e-2  # of the largest seen: below 6e-5 float16 loses digits, and most elements are smaller than the largest
-_LOSS = 1e-3  # of a constant's norm
+_LOSS = {DType.FLOAT16: 1e-3, DType.BFLOAT16: 4e-3}  # of a constant's norm
 
 _FLOATS = (DType.FLOAT, DType.FLOAT16, DType.BFLOAT16, DType.DOUBLE)
 
-_HALF_OPS = frozenset({
+CUDA_HALVES = frozenset({
     "Add", "AveragePool", "Clip", "Concat", "Conv", "ConvTranspose", "Elu", "Erf", "Expand", "Flatten", "Gather",
     "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "LayerNormalization",
     "LeakyRelu", "MatMul", "MaxPool", "Mul", "Neg", "Pad", "Relu", "Reshape", "Sigmoid", "Slice", "Softmax", "Split",
@@ -44,8 +45,14 @@ _DECIDE = frozenset({
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 
 
-def to_halves(model: Model, magnitudes: Mapping[Value, float]) -> int:
-    """Let nodes of the main graph run in float16; how many do.
+def to_halves(
+    model: Model,
+    magnitudes: Mapping[Value, float],
+    *,
+    operators: frozenset[str] = CUDA_HALVES,
+    dtype: DType = DType.FLOAT16,
+) -> int:
+    """Let nodes of the main graph that are ``operators`` run in ``dtype``, float16 or bfloat16; how many do.
 
     ``magnitudes`` are the largest seen of values. Inputs and outputs of the model keep their types.
     """
@@ -56,12 +63,37 @@ def to_halves(model: Model, magnitudes: Mapping[Value, float]) -> int:
     held = captured | _deciding(graph)
 
     def fits(value: Value) -> bool:
-        return value not in held and _SMALLEST <= magnitudes.get(value, np.inf) <= _LARGEST
+        if value in held or value not in magnitudes:
+            return False
+        return dtype is DType.BFLOAT16 or _SMALLEST <= magnitudes[value] <= _LARGEST
 
-    chosen = {node for node in graph if _able(node, fits)}
+    chosen = {node for node in graph if _able(node, fits, operators, dtype)}
+    _match_pairs(graph, chosen)
     chosen -= _not_worth(graph, chosen)
-    _Halver(model, chosen, fits).run()
+    _match_pairs(graph, chosen)
+    _Halver(model, chosen, fits, dtype).run()
     return len(chosen)
+
+
+def _match_pairs(graph: Graph, chosen: set[Node]) -> None:
+    """Take out of ``chosen`` a DequantizeLinear that a product reads which is not in it, and products that read such a
+    one.
+
+    What goes out takes others with it, each once: linear in the size of the graph.
+    """
+    waiting = [node for node in graph if node not in chosen]
+    while waiting:
+        node = waiting.pop()
+        others: list[Node] = []
+        if node.is_op("DequantizeLinear"):
+            others = [user for user in node.output.users() if user.is_op(*_PRODUCTS)]
+        elif node.is_op(*_PRODUCTS):
+            makers = (value.producer for value in node.inputs if value is not None)
+            others = [maker for maker in makers if maker is not None and maker.is_op("DequantizeLinear")]
+        for other in others:
+            if other in chosen:
+                chosen.discard(other)
+                waiting.append(other)
 
 
 def _deciding(graph: Graph) -> set[Value]:
@@ -75,32 +107,36 @@ def _deciding(graph: Graph) -> set[Value]:
     return found
 
 
-def _able(node: Node, fits: Any) -> bool:
-    """True when ``node`` may run in float16: everything float that it reads and gives fits."""
+def _able(node: Node, fits: Any, operators: frozenset[str], dtype: DType) -> bool:
+    """True when ``node`` may run in ``dtype``: everything float that it reads and gives fits."""
     kind = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
-    if kind not in _HALF_OPS or not all(fits(value) for value in _given(node)):
+    if kind not in operators or not all(fits(value) for value in _given(node)):
         return False
     floats = [value for value in node.inputs if value is not None and value.dtype is DType.FLOAT]
-    if not floats or not _given(node):
+    if not floats or not (_given(node) or node.is_op("QuantizeLinear")):
         return False
-    return all(_constant_fits(value) if value.const is not None else fits(value) for value in floats)
+    # A pair keeps its grid: its scale has to be the same number in either type.
+    loss = 0.0 if node.is_op("QuantizeLinear", "DequantizeLinear") else _LOSS[dtype]
+    return all(_constant_fits(value, dtype, loss) if value.const is not None else fits(value) for value in floats)
 
 
 def _given(node: Node) -> list[Value]:
-    """The outputs that float16 operators give in float16: of LayerNormalization the first alone."""
+    """The outputs that such operators give in their own type: of LayerNormalization the first alone."""
     outputs = node.outputs[:1] if node.is_op("LayerNormalization") else node.outputs
     return [value for value in outputs if value.dtype is DType.FLOAT]
 
 
-def _constant_fits(value: Value) -> bool:
+def _constant_fits(value: Value, dtype: DType, loss: float) -> bool:
     held = value.constant
     if held is None:
         return False
     array = held.numpy().astype(np.float64)
-    if array.size == 0 or not np.isfinite(array).all() or np.abs(array).max() > _LARGEST:
+    if array.size == 0 or not np.isfinite(array).all():
         return False
-    lost = np.linalg.norm(array - array.astype(np.float16))
-    return bool(lost <= _LOSS * np.linalg.norm(array))
+    if dtype is DType.FLOAT16 and np.abs(array).max() > _LARGEST:
+        return False
+    lost = np.linalg.norm(array - array.astype(dtype.numpy).astype(np.float64))
+    return bool(lost <= loss * np.linalg.norm(array))
 
 
 def _not_worth(graph: Graph, chosen: set[Node]) -> set[Node]:
@@ -134,8 +170,8 @@ def _not_worth(graph: Graph, chosen: set[Node]) -> set[Node]:
 
 
 class _Halver:
-    def __init__(self, model: Model, chosen: set[Node], fits: Any) -> None:
-        self.model, self.graph, self.chosen, self.fits = model, model.graph, chosen, fits
+    def __init__(self, model: Model, chosen: set[Node], fits: Any, dtype: DType) -> None:
+        self.model, self.graph, self.chosen, self.fits, self.dtype = model, model.graph, chosen, fits, dtype
         self.declared = [value.shape for value in model.graph.outputs]
         self.halves: dict[Value, Value] = {}
         self.floats: dict[Value, Value] = {}
@@ -158,7 +194,7 @@ class _Halver:
                 self.graph.set_output(place, wide)
 
     def _half(self, node: Node) -> None:
-        """``node`` on float16."""
+        """``node`` on halves."""
         old = [value for value in node.inputs if value is not None and value.const is not None]
         for place, value in enumerate(node.inputs):
             if value is not None and value.dtype is DType.FLOAT:
@@ -186,23 +222,23 @@ class _Halver:
         self.floats[new] = new
 
     def _becomes_half(self, value: Value) -> None:
-        value.type = TensorType(DType.FLOAT16, value.shape)
+        value.type = TensorType(self.dtype, value.shape)
         self.floats[value] = value
 
     def _narrow(self, value: Value) -> Value:
-        """``value`` in float16."""
-        if value.dtype is DType.FLOAT16:
+        """``value`` in the type of the halves."""
+        if value.dtype is self.dtype:
             return value
         if value not in self.halves:
             if value.constant is not None:
-                array = value.constant.numpy().astype(np.float16)
-                self.halves[value] = self.graph.add_constant(tensor(array), f"{value.name}_half")
+                array = value.constant.numpy().astype(self.dtype.numpy)
+                self.halves[value] = self.graph.add_constant(tensor(array, self.dtype), f"{value.name}_half")
             else:
-                self.halves[value] = self._cast(value, DType.FLOAT16)
+                self.halves[value] = self._cast(value, self.dtype)
         return self.halves[value]
 
     def _float(self, value: Value) -> Value:
-        """A value that became float16, in float32 again."""
+        """A value that became half, in float32 again."""
         if self.floats[value] is value:
             self.floats[value] = self._cast(value, DType.FLOAT)
         return self.floats[value]

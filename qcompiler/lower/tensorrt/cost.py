@@ -1,0 +1,120 @@
+"""How long a node takes in an engine that is not here: the roofline of the card, with TensorRT's fusions.
+
+A product takes the longer of its arithmetic and its memory traffic, and the time of a launch (Williams et al., 2009).
+What computes element by element joins what gives its input and costs only what else it reads. Nodes of an engine are
+launched together as a graph, which is cheaper than one by one.
+"""
+
+from __future__ import annotations
+
+import math
+
+from qcompiler.dtypes import DType
+from qcompiler.ir import Model, Node, Value
+from qcompiler.kernels import Card
+from qcompiler.ops import macs
+
+__all__ = ["INT8_KINDS", "is_int8", "node_seconds", "runs_as"]
+
+_PEAK, _BANDWIDTH = 0.5, 0.8  # shares of the card's
+_LAUNCH = 0.5  # of a launch by itself
+_PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+_FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "ConstantOfShape",
+                   "Size", "DequantizeLinear"})  # fmt: skip
+_JOINS = frozenset({
+    "Abs", "Add", "Cast", "Ceil", "Clip", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "Gelu", "Greater",
+    "HardSigmoid", "HardSwish", "LayerNormalization", "LeakyRelu", "Less", "Log", "Max", "Min", "Mish", "Mul", "Neg",
+    "Not", "PRelu", "Pow", "QuantizeLinear", "Reciprocal", "ReduceMean", "Relu", "Resize", "Round", "Selu", "Sigmoid",
+    "Sign", "Slice", "Softplus", "Softmax", "Split", "Sqrt", "Sub", "Tanh", "Transpose", "Where", "Concat",
+})  # fmt: skip
+"""Operators that become part of the launch that gives what they read."""
+
+INT8_KINDS = frozenset(f"int8 {kind}" for kind in _PRODUCTS)
+"""What a product in 8 bits is called."""
+
+
+def is_int8(node: Node) -> bool:
+    """True for a product of which both factors come straight from a DequantizeLinear of integers."""
+    return node.is_op(*_PRODUCTS) and all(_from_pair(value) for value in node.inputs[:2])
+
+
+def _from_pair(value: Value | None) -> bool:
+    maker = None if value is None else value.producer
+    if maker is None or not maker.is_op("DequantizeLinear") or maker.attr("block_size", 0):
+        return False
+    read = maker.inputs[0]
+    return read is not None and read.dtype is not None and read.dtype.bits == 8
+
+
+def runs_as(node: Node) -> str:
+    """The operator of ``node``, and whether it multiplies in 8 bits."""
+    return f"int8 {node.op_type}" if is_int8(node) else node.op_type
+
+
+def node_seconds(model: Model, card: Card) -> dict[str, float]:
+    """Seconds of the nodes of the main graph by their names."""
+    found: dict[str, float] = {}
+    launches: dict[Value, int] = {}  # by which launch a value is made, for nodes that could join it
+    for count, node in enumerate(model.graph):
+        read = [value for value in dict.fromkeys(node.inputs) if value is not None]
+        last = max((launches[value] for value in read if value in launches), default=None)
+        joined = last is not None and node.is_op(*_JOINS)
+        if joined:
+            others = sum(_bytes(value) for value in read if launches.get(value) != last)
+            seconds = others / (card.bandwidth * _BANDWIDTH)
+        else:
+            seconds = _seconds(node, read, card)
+        found[node.name] = found.get(node.name, 0.0) + seconds
+        if joined or node.is_op("DequantizeLinear"):
+            launches.update(dict.fromkeys(node.outputs, last) if last is not None else {})
+        elif node.is_op(*_PRODUCTS, *_JOINS):
+            launches.update(dict.fromkeys(node.outputs, count))
+    return found
+
+
+def _seconds(node: Node, read: list[Value], card: Card) -> float:
+    """Of a node that is a launch of its own."""
+    if node.is_op(*_FREE):
+        return 0.0
+    traffic = sum(_bytes(value) for value in read) + sum(_written(value) for value in node.outputs)
+    peak = card.int8 if is_int8(node) else card.half
+    busy = max(2 * macs(node) / (peak * _PEAK), traffic / (card.bandwidth * _BANDWIDTH))
+    launches = 1
+    if node.is_op(*_PRODUCTS) and read[0].is_input and read[0].dtype is DType.FLOAT:
+        launches = 2  # float32 from outside is first made what the product reads, as a Q would do
+        busy += 1.5 * _bytes(read[0]) / (card.bandwidth * _BANDWIDTH)
+    return busy + launches * _LAUNCH * card.launch
+
+
+def _written(value: Value) -> float:
+    """Bytes that a launch writes for ``value``: one an element where everybody reads it quantized in the end."""
+    seen, waiting = {value}, [value]
+    while waiting:
+        item = waiting.pop()
+        if item.output_uses:
+            return _bytes(value)
+        for user in item.users():
+            if user.is_op("QuantizeLinear"):
+                continue
+            if not user.is_op(*_JOINS) or len(seen) > 8:
+                return _bytes(value)
+            for made in user.outputs:
+                if made not in seen:
+                    seen.add(made)
+                    waiting.append(made)
+    return float(_elements(value))
+
+
+def _bytes(value: Value) -> float:
+    """Bytes of a value as it lies in memory: behind a DequantizeLinear the integers do; floats are stored in two."""
+    maker = value.producer
+    if maker is not None and maker.is_op("DequantizeLinear") and maker.inputs[0] is not None:
+        return _elements(value) * (maker.inputs[0].dtype.bits if maker.inputs[0].dtype else 8) / 8
+    if value.dtype is None:
+        return 0.0
+    return _elements(value) * min(value.dtype.bits, 16 if value.dtype.name == "FLOAT" else 64) / 8
+
+
+def _elements(value: Value) -> int:
+    shape = value.shape
+    return 0 if shape is None else math.prod(size if isinstance(size, int) else 1 for size in shape)

@@ -1,0 +1,129 @@
+"""Engines, built in a process of their own: a builder that crashes takes nothing with it."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from qcompiler.errors import LoweringError
+from qcompiler.ir import Model
+from qcompiler.lower.tensorrt.cost import is_int8
+from qcompiler.lower.tensorrt.plan import Layer, layers_of_inspector, layers_of_plan
+
+__all__ = ["Engine", "ask_parser", "build_engines", "engine_record", "package", "planned_int8"]
+
+_PACKAGES = ("tensorrt", "tensorrt_rtx")
+_LONGEST = 3600.0  # seconds that a build may take: TensorRT measures every kernel that it could use
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A built engine and its layers; ``path`` is where it lies until it is moved."""
+
+    architecture: str
+    path: Path
+    seconds: float
+    layers: tuple[Layer, ...]
+
+
+@functools.cache
+def package() -> str:
+    """Name and version of the package that builds engines here; empty without one."""
+    for name in _PACKAGES:
+        if importlib.util.find_spec(name) is not None:
+            try:
+                return f"{name} {version(name)}"
+            except PackageNotFoundError:
+                return name
+    return ""
+
+
+def planned_int8(model: Model) -> list[str]:
+    """Names of the products of the main graph that are written to run in 8 bits."""
+    return [node.name for node in model.graph if is_int8(node)]
+
+
+def ask_parser(folder: Path) -> None:
+    """Raises LoweringError for the first node that TensorRT's parser refuses, in its own words. ``folder`` holds
+    ``build.json``."""
+    _run(folder, ["--check"])
+
+
+def build_engines(folder: Path) -> tuple[list[Engine], list[str]]:
+    """The engines that ``folder/build.json`` asks for, and what could not be built, in words.
+
+    Raises LoweringError where the parser refuses the model or the builder falls over.
+    """
+    engines, problems = [], []
+    for item in _run(folder, []):
+        if "problem" in item:
+            problems.append(f"no engine for {item['arch']}: {item['problem']}")
+        elif "file" in item:
+            path = folder / item["file"]
+            try:
+                layers = _layers(path)
+            except LoweringError as error:
+                layers = []
+                problems.append(f"the layers of {item['file']} are not known: {error.what}")
+            engines.append(Engine(item["arch"], path, item["seconds"], tuple(layers)))
+    return engines, problems
+
+
+def _layers(path: Path) -> list[Layer]:
+    said = path.with_name(path.name.replace("model.", "layers.").replace(".engine", ".json"))
+    if said.is_file():
+        return layers_of_inspector(said.read_text(encoding="utf-8"))
+    return layers_of_plan(path.read_bytes())
+
+
+def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
+    """What the report says of ``engine``: of the ``planned`` int8 nodes those found in int8, and the rest by name."""
+    found = {node for layer in engine.layers if layer.in_int8 for node in layer.nodes}
+    return {
+        "architecture": engine.architecture,
+        "file": f"tensorrt/{engine.path.name}",
+        "bytes": engine.path.stat().st_size,
+        "seconds": engine.seconds,
+        "layers": len(engine.layers),
+        "products": sum(layer.multiplies for layer in engine.layers),
+        "int8": sum(layer.in_int8 for layer in engine.layers),
+        "reformats": sum(layer.moves for layer in engine.layers),
+        "planned": len(planned),
+        "found": sum(name in found for name in planned),
+        "left_float": [name for name in planned if name not in found],
+    }
+
+
+def _run(folder: Path, options: Sequence[str]) -> list[dict[str, Any]]:
+    """The lines that the build script says. Raises LoweringError."""
+    script = Path(__file__).with_name("build_engine.py")
+    command = [sys.executable, str(script), "--settings", str(folder / "build.json"), *options]
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
+    except subprocess.TimeoutExpired:
+        raise LoweringError(f"building an engine took more than {_LONGEST / 60:g} minutes") from None
+    said = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    for item in said:
+        if "refused" in item:
+            raise LoweringError(_refusal(item["refused"]), hint=_HINT)
+    if ended.returncode:
+        words = ended.stderr.strip().splitlines()
+        why = words[-1] if words else f"it ended with status {ended.returncode}"
+        raise LoweringError(f"no engine could be built: {why}")
+    return said
+
+
+_HINT = "leave engines to onnxruntime's TensorRT provider, which runs such nodes elsewhere: --set tensorrt.engine=false"
+
+
+def _refusal(item: dict[str, str]) -> str:
+    where = f"node '{item['node']}' ({item['op']})" if item["op"] else "the model"
+    return f"TensorRT's parser refuses {where}: {' '.join(item['words'].split())}"

@@ -1,0 +1,244 @@
+"""Target ``tensorrt``: explicit quantization by Q/DQ, strongly typed, and engines where TensorRT is installed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError, UsageError
+from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model, integer_range
+from qcompiler.kernels import CARDS, Card
+from qcompiler.lower.halves import CUDA_HALVES, to_halves
+from qcompiler.lower.rounding import in_float32
+from qcompiler.lower.target import HALVES, STATIC, WEIGHTS, Group, Plan, Target
+from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
+from qcompiler.lower.tensorrt.deployment import Deployment, build_settings, write_settings
+from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
+from qcompiler.lower.tensorrt.engine import ask_parser, build_engines, package, planned_int8
+from qcompiler.lower.tensorrt.legality import find_groups
+from qcompiler.lower.tensorrt.placement import place
+from qcompiler.lower.tensorrt.profiles import Shapes, dynamic_inputs, parse_profile, profile_of_samples
+from qcompiler.lower.weight_only import emit_weight_only, needed_opset
+from qcompiler.onnx_io import open_session, save, upgrade_opset
+from qcompiler.runtime import Runner
+
+__all__ = ["TensorRt"]
+
+_FLOATS = {"float16": DType.FLOAT16, "bfloat16": DType.BFLOAT16, "float32": None}
+_WEIGHTS = ("int8", "float")
+_HALVES_SINCE = 19  # operator set in which Q and DQ have scales of half the size
+_HALVES = (CUDA_HALVES - {item for item in CUDA_HALVES if ":" in item}) | {
+    "DequantizeLinear", "GroupNormalization", "InstanceNormalization", "Mish", "QuantizeLinear", "ReduceMean", "Resize",
+}  # fmt: skip
+_ARCHITECTURES = (86, 89, 120)
+
+
+@dataclass(frozen=True)
+class TensorRt(Target):
+    """TensorRT on a card of NVIDIA's.
+
+    ``architectures`` are what engines are built for where the package can build for cards that are not here (TensorRT
+    for RTX); costs are estimated for the first of them. Options, ``--set tensorrt.OPTION=VALUE``: ``floats`` is what
+    stays float, float16, bfloat16 or float32; ``weights`` how int8 weights are stored, int8 or float (behind a
+    QuantizeLinear, for readers that know no other form); ``transposed`` quantizes transposed convolutions too;
+    ``profile`` is INPUT:MIN,OPT,MAX for inputs with dynamic axes; ``refit`` builds engines whose weights can be
+    replaced; ``engine`` false leaves building to others.
+    """
+
+    architectures: tuple[int, ...] = _ARCHITECTURES
+    floats: str = "float16"
+    weights: str = "int8"
+    transposed: bool = False
+    profile: str = ""
+    refit: bool = False
+    engine: bool = True
+
+    name: ClassVar[str] = "tensorrt"
+    description: ClassVar[str] = "TensorRT: int8 around zero by Q/DQ, float16 for the rest, and engines"
+    options: ClassVar[tuple[str, ...]] = ("floats", "weights", "transposed", "profile", "refit", "engine")
+
+    def __post_init__(self) -> None:
+        if self.floats not in _FLOATS:
+            raise ValueError(f"floats cannot be '{self.floats}'; it is one of {', '.join(_FLOATS)}")
+        if self.weights not in _WEIGHTS:
+            raise ValueError(f"weights cannot be '{self.weights}'; it is one of {', '.join(_WEIGHTS)}")
+
+    @property
+    def card(self) -> Card:
+        """The card that costs are estimated for."""
+        return CARDS[self.architectures[0] if self.architectures else _ARCHITECTURES[0]]
+
+    @property
+    def estimated_for(self) -> str:  # type: ignore[override]
+        """Name and architecture of that card."""
+        return f"{self.card.name} (sm_{self.card.capability})"
+
+    def unavailable(self) -> str:
+        """Never: the model is made and checked without TensorRT."""
+        return ""
+
+    def stand_in(self) -> str:
+        """onnxruntime on the processor, which computes what the graph says; engines are built and not run here."""
+        builds = f"engines by {package()}" if package() else "no engines: pip install 'qcompiler[tensorrt]'"
+        return f"numbers by onnxruntime's CPU provider; {builds}"
+
+    @property
+    def timed_here(self) -> bool:
+        """Never: how long an engine takes is for trtexec to say, on the card that it is built for."""
+        return False
+
+    def estimated(self, model: Model) -> Mapping[str, float] | None:
+        """Seconds of each node by the roofline of the card."""
+        return node_seconds(model, self.card)
+
+    def runs_as(self, node: Node) -> str:
+        """Products of two DequantizeLinear run in 8 bits."""
+        return runs_as(node)
+
+    def refuses(self, spec: QuantSpec) -> str:
+        """Everything but signed integers around zero of 8 bits, and of 4 for weights."""
+        if spec.dtype in HALVES:
+            return ""
+        if not spec.symmetric:
+            return "TensorRT takes integers around zero alone"
+        if spec.dtype is not DType.INT8 and not (spec.dtype is DType.INT4 and spec.axis is not None):
+            return f"TensorRT has no {spec.dtype.name.lower()} there"
+        return "" if spec.dtype is DType.INT4 or not spec.block else "TensorRT has blocks of 4 bits alone"
+
+    def activation_spec(self) -> QuantSpec:
+        """Symmetric int8 per tensor."""
+        return QuantSpec(DType.INT8, symmetric=True)
+
+    def weight_spec(self, axis: int) -> QuantSpec:
+        """Symmetric int8 per output channel."""
+        return QuantSpec(DType.INT8, symmetric=True, axis=axis)
+
+    def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
+        """Convolutions and matrix products, those of two activations too; see :mod:`.legality`."""
+        return find_groups(model, self.transposed)
+
+    def kinds(self, group: Group) -> frozenset[str]:
+        """TensorRT finds no ranges by itself, so nothing is dynamic; products of two activations have no weights."""
+        return frozenset({STATIC} if group.weight is None else {STATIC, WEIGHTS})
+
+    def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
+        """Everything that is float: what is not quantized may run in float16 where its range is known."""
+        values = dict.fromkeys(value for group in groups for value in (*group.data, group.output))
+        values.update(dict.fromkeys(value for node in model.graph for value in node.outputs if value.name))
+        return [value for value in values if value.dtype is DType.FLOAT]
+
+    def lower(self, model: Model, plan: Plan) -> Model:
+        """Pairs around static groups, weights behind a DequantizeLinear, and halves for the rest."""
+        mapping: dict[Value, Value] = {}
+        copy = clone_model(model, mapping)
+        half = _FLOATS[self.floats]
+        since = max(_HALVES_SINCE if half is not None else 0, needed_opset(_portable(plan)))
+        if copy.opset < since and (reason := upgrade_opset(copy, since)):
+            raise LoweringError(f"Q/DQ in {self.floats} or blocks need operator set {since}: {reason}")
+        static = [group for group, form in plan.items() if form.kind == STATIC]
+        grid = None if half is None else half.numpy
+        emit_weights(copy, mapping, plan, static, self.weights == "float", grid)
+        emit_pairs(copy, mapping, place(model.graph, static), grid)
+        emit_weight_only(copy, mapping, _portable(plan))
+        if half is not None:
+            to_halves(copy, _magnitudes(copy), operators=_HALVES, dtype=half)
+        return copy
+
+    def safer(self) -> Target | None:
+        """With float32 for what is not quantized."""
+        return replace(self, floats="float32") if self.floats != "float32" else None
+
+    def open(self, model: Model, threads: int) -> Runner:
+        """onnxruntime on the processor, which does what the graph says, halves rounded; nothing is fused."""
+        if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
+            model = clone_model(model)
+            in_float32(model.graph)
+        return open_session(model, threads=threads, optimize=False)
+
+    def check(self, model: Model, has_data: bool) -> None:
+        """Dynamic inputs need a profile, or data whose shapes make one. Raises UsageError."""
+        dynamic = dynamic_inputs(model)
+        if self.profile:
+            parse_profile(self.profile, model)
+        elif dynamic and not has_data:
+            name, shape = next(iter(dynamic.items()))
+            axes = "x".join("?" if size is None else str(size) for size in shape)
+            raise UsageError(
+                f"input '{name}' [{axes}] has dynamic axes and no profile says which sizes an engine has to take",
+                hint=f"give --data, or --set 'tensorrt.profile={name}:MIN,OPT,MAX' with shapes like 1x3x640x640",
+            )
+
+    def accepts(self, model: Model) -> None:
+        """Raises LoweringError for the first node that TensorRT's parser refuses, where it is installed."""
+        if self.engine and package():
+            with tempfile.TemporaryDirectory(prefix="qcompiler-") as name:
+                ask_parser(_staged(Path(name), model, {}, self))
+
+    def artifacts(
+        self, model: Model, samples: Iterable[Mapping[str, Any]], progress: Callable[[str], None]
+    ) -> Deployment:
+        """Scripts and settings, and where TensorRT is installed the engines with what is in them.
+
+        Raises LoweringError where the parser refuses the model or the builder falls over.
+        """
+        shapes = parse_profile(self.profile, model) if self.profile else profile_of_samples(model, samples)
+        problems = [
+            f"input '{name}' has dynamic axes: engines take {_said(low, high)}, as the data has it"
+            f" (`--set tensorrt.profile={name}:MIN,OPT,MAX` for other sizes)"
+            for name, (low, _, high) in shapes.items()
+            if not self.profile
+        ]
+        settings = build_settings(shapes, self.architectures, self.refit)
+        planned = tuple(planned_int8(model))
+        if not self.engine:
+            return Deployment(settings, planned, "", problems=tuple(problems))
+        if not package():
+            problems.append(
+                "no engine was built, since TensorRT is not installed: run tensorrt/build.sh where it is,"
+                " or pip install 'qcompiler[tensorrt]'"
+            )
+            return Deployment(settings, planned, "", problems=tuple(problems))
+        progress("building engines")
+        held = tempfile.TemporaryDirectory(prefix="qcompiler-")
+        engines, failed = build_engines(_staged(Path(held.name), model, shapes, self))
+        return Deployment(settings, planned, package(), tuple(engines), tuple(problems + failed), held)
+
+
+def _staged(folder: Path, model: Model, shapes: Shapes, target: TensorRt) -> Path:
+    """``folder`` with the model and the settings that build it."""
+    save(model, folder / "model.onnx")
+    write_settings(folder, build_settings(shapes, target.architectures, target.refit, "model.onnx"))
+    return folder
+
+
+def _portable(plan: Plan) -> Plan:
+    """The weight-only forms of ``plan`` in operators of the standard."""
+    return {group: replace(form, portable=True) for group, form in plan.items() if form.kind == WEIGHTS}
+
+
+def _magnitudes(copy: Model) -> dict[Value, float]:
+    """The largest that calibration has seen of values; of what a DequantizeLinear gives, the largest that it can."""
+    found: dict[Value, float] = {}
+    for value in [*copy.graph.inputs, *(value for node in copy.graph for value in node.outputs)]:
+        if value.quant is not None:
+            seen = (*value.quant.observed, float(np.min(value.quant.low)), float(np.max(value.quant.high)))
+            found[value] = max(map(abs, seen))
+    for node in copy.graph:
+        if node.is_op("DequantizeLinear") and node.output not in found:
+            scale, read = node.inputs[1], node.inputs[0]
+            if scale is not None and scale.constant is not None and read is not None and read.dtype is not None:
+                top = integer_range(QuantSpec(read.dtype))[1]
+                # Small weights lose nothing: where they are part of a product, integers are multiplied.
+                found[node.output] = max(1.0, top * float(np.max(scale.constant.numpy())))
+    return found
+
+
+def _said(low: tuple[int, ...], high: tuple[int, ...]) -> str:
+    one, two = ("x".join(map(str, shape)) for shape in (low, high))
+    return one if one == two else f"{one} to {two}"
