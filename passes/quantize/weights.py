@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from qcompiler.dtypes import DType
+from qcompiler.errors import UsageError
 from qcompiler.ir import Model, QuantSpec
-from qcompiler.lower import WEIGHTS, Form, Group
+from qcompiler.lower import WEIGHTS, Form, Group, Target
 from qcompiler.passes.quantize.offers import candidates, offer
 from qcompiler.pipeline import Pass, PassContext
 
@@ -56,7 +57,21 @@ class QuantizeWeights(Pass):
             if group.weight is not None and group.weight.constant is not None
             and group.weight.constant.size >= self.least
         ]  # fmt: skip
-        return offer(context, large, self._form)
+        return offer(context, large, lambda group: self._accepted(context.target, group))
+
+    def _accepted(self, target: Target, group: Group) -> Form:
+        """The form that ``target`` takes; for one that has no blocks of 8 bits a scale for each channel will do."""
+        form = self._form(group)
+        reason = target.refuses(form.weight)
+        if reason and form.weight.block and self.bits == 8:
+            form = Form(WEIGHTS, replace(form.weight, axis=group.weight_axis, block=None))
+            reason = target.refuses(form.weight)
+        if reason:
+            raise UsageError(
+                f"target '{target.name}' cannot have weights in {form.weight.dtype.name.lower()}: {reason}",
+                hint=f"change --set {self.name}.bits or {self.name}.symmetric",
+            )
+        return form
 
     def _form(self, group: Group) -> Form:
         if self.bits == 16:

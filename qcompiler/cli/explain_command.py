@@ -99,6 +99,16 @@ def _tell_model(found: dict[str, Any]) -> None:
             for item in found["placement"]
         ]
         table(places, ("what runs it", "operator", "nodes", "why", "for example"))
+    if found["engines"]:
+        engines = [
+            (item["architecture"], str(item["layers"]), str(item["products"]), f"{item['found']} of {item['planned']}",
+             str(item["reformats"]), item["file"])
+            for item in found["engines"]
+        ]  # fmt: skip
+        table(engines, ("engine for", "launches", "products", "planned int8 found", "reformats", "file"))
+    if found["not_int8"]:
+        missed = [(item["node"], ", ".join(item["architectures"])) for item in found["not_int8"]]
+        table(missed, ("planned in int8, and TensorRT runs it in float", "on"))
     for item in found["trained"]:
         result(f"{item['pass']}: {item['reason']}, epoch {item['kept']} kept, held-out loss "
                f"{item['loss_before']:.4g} -> {item['loss_after']:.4g}")  # fmt: skip
@@ -123,6 +133,8 @@ def _tell_node(found: dict[str, Any]) -> None:
         result(f"  {item['pass']}: {item['weights']} weights share {item['levels']} levels, {coded}")
     if found["placement"]:
         result(f"  run by {found['placement']['runs_on']}: {found['placement']['why']}")
+    if found["not_int8"]:
+        result(f"  TensorRT runs it in float on {', '.join(found['not_int8'])}, although it is written in int8")
     layer = found["layer"]
     if layer:
         about = "an estimated " if found["estimated"] else ""

@@ -25,7 +25,9 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
     decibels by itself), ``pruned`` (groups that lost channels: pass, name, units, kept, removed, nodes; and pieces that
     went whole), ``clustered`` (weights by pass: name, nodes, weights, levels, bits, entropy, sqnr_db), ``layers``
     (those that stayed float, and why) and ``placement`` (what runs nodes, where that is more than one runtime: runs_on,
-    op, why, how many, and some nodes) and ``estimated`` (whether times are by a model of the card).
+    op, why, how many, and some nodes), ``engines`` (what is in those that TensorRT built), ``not_int8`` (nodes that it
+    did not run in int8 although they are written so, and for which cards) and ``estimated`` (whether times are by a
+    model of the card).
     """
     fired = Counter((item["pass"], item["rule"]) for item in trace["rewrites"])
     first = {(item["pass"], item["rule"]): item["took"] for item in reversed(trace["rewrites"])}
@@ -62,8 +64,24 @@ def explain_model(report: Document, trace: Document) -> dict[str, Any]:
             if item["choice"] == "float"
         ],
         "placement": placed(report),
+        "engines": _engines(report),
+        "not_int8": _not_int8(report),
         "estimated": _estimated(report),
     }
+
+
+def _engines(report: Document) -> list[dict[str, Any]]:
+    """What is in the engines that TensorRT built."""
+    return [dict(item) for item in (report.get("tensorrt") or {}).get("engines", ())]
+
+
+def _not_int8(report: Document) -> list[dict[str, Any]]:
+    """Nodes that are written to run in int8 and do not, with the architectures of the engines."""
+    found: dict[str, list[str]] = {}
+    for item in _engines(report):
+        for node in item["left_float"]:
+            found.setdefault(node, []).append(item["architecture"])
+    return [{"node": node, "architectures": cards} for node, cards in found.items()]
 
 
 def _estimated(report: Document) -> bool:
@@ -148,7 +166,8 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
     ``op`` (None where it is gone), ``stands``, ``history`` (the rewrites that took or gave it, in order), ``became``
     (for one that is gone: the nodes that stand for it now), ``near_misses``, ``layer`` (choice, reason, times,
     sqnr_db, advice) or None, ``pruned`` (groups whose weights it holds that lost channels), ``clustered`` (its
-    weights) and ``placement`` (runs_on and why) or None. Raises KeyError, with names that are close, when
+    weights), ``not_int8`` (architectures of engines in which it runs in float although it is written in int8) and
+    ``placement`` (runs_on and why) or None. Raises KeyError, with names that are close, when
     nobody knows the node.
     """
     history = [item for item in trace["rewrites"] if name in map(_name, (*item["took"], *item["gave"]))]
@@ -170,6 +189,7 @@ def explain_node(report: Document, trace: Document, standing: Mapping[str, str],
         "pruned": [item for item in _pruned(report) if name in item["nodes"]],
         "clustered": [item for item in _clustered(report) if name in item["nodes"]],
         "estimated": _estimated(report),
+        "not_int8": next((item["architectures"] for item in _not_int8(report) if item["node"] == name), []),
         "placement": next((item for item in report.get("placement", ()) if item["node"] == name), None),
     }
 

@@ -129,6 +129,29 @@ SHAPE: dict[Any, Shape] = {
     "placement?": [{"node": str, "op": str, "runs_on": str, "why": str}],
     # what was compiled ahead of time, by architecture, and what could not be
     "kernels?": {"architectures": [str], "built": int, "bytes": int, "problems": [str]},
+    # for TensorRT: what built engines, the command that does, shapes of dynamic inputs (smallest, usual, largest), and
+    # of each engine its launches: products, those of them in 8 bits, those that only change type or layout; of the
+    # nodes that are written to run in int8 those found so, and the others by name
+    "tensorrt?": {
+        "package": TEXT,
+        "command": str,
+        "profile": {str: [[int]]},
+        "engines": [
+            {
+                "architecture": str,
+                "file": str,
+                "bytes": int,
+                "seconds": float,
+                "layers": int,
+                "products": int,
+                "int8": int,
+                "reformats": int,
+                "planned": int,
+                "found": int,
+                "left_float": [str],
+            }
+        ],
+    },
     # ratio: source to compiled; packed: the container beside it, where there is one
     "size": {
         "source_bytes": int,

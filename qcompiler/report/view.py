@@ -32,6 +32,7 @@ SECTIONS = {
     "ops": "Ops",
     "layers": "Layers",
     "placement": "What runs what",
+    "engines": "Engines",
     "decision": "Decision log",
     "ranges": "Ranges",
     "warnings": "Warnings",
@@ -62,6 +63,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "training": not training,
         "layers": not layers and not fused,
         "placement": not report.get("placement"),
+        "engines": not report.get("tensorrt"),
         "decision": not decision,
         "ranges": not ranges,
     }

@@ -331,5 +331,5 @@ def _costs(group: Group, floats: GroupTimes, integers: GroupTimes) -> str:
         return ""
     (kind, ours), (_, theirs) = integers[group], floats[group]
     if kind not in INTEGER_OPS:
-        return f"onnxruntime runs it as {kind} all the same"
+        return f"it runs as {kind} all the same"
     return f"does not pay: {ours:.0f} us in integers, {theirs:.0f} us in float" if ours > theirs * _PAYS else ""

@@ -123,6 +123,6 @@ def test_without_triton_there_is_a_warning_and_no_kernels(
 
     monkeypatch.setattr(metadata, "version", missing)
     result = qc.compile(folder / "m.onnx", target="ort-cuda", data=folder / "d.npz")
-    assert result.kernels is None
+    assert result.artifacts is None
     assert any("no kernels were compiled" in text and "qcompiler[triton]" in text for text in result.report["warnings"])
     assert result.run({"x": np.zeros((1, 8, 9, 7), np.float32)})["y"].shape == (1, 8, 9, 7)

@@ -132,7 +132,10 @@ class OrtCuda(Target):
         self, model: Model, samples: Iterable[Mapping[str, Any]], progress: Callable[[str], None]
     ) -> KernelSet | None:
         """The cubins that a run on the first of ``samples`` launches, for each architecture."""
-        return build_kernels(model, next(iter(samples)), self.architectures, progress)
+        try:
+            return build_kernels(model, next(iter(samples)), self.architectures, progress)
+        except LoweringError as error:
+            raise LoweringError(f"no kernels were compiled: {error.what}", hint=error.hint) from None
 
     def safer(self) -> Target | None:
         """Without float16."""

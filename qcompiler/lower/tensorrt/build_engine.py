@@ -75,13 +75,9 @@ def configured(trt: Any, builder: Any, settings: dict[str, Any], capability: int
 
 
 def with_timing_cache(config: Any, path: Path) -> Any:
-    """What earlier builds measured is not measured again. TensorRT for RTX measures when the engine is first run."""
-    held = path.read_bytes() if path.is_file() else b""
-    try:
-        cache = config.create_timing_cache(held)
-        config.set_timing_cache(cache, False)
-    except (AttributeError, RuntimeError, TypeError):
-        return None
+    """What earlier builds measured is not measured again."""
+    cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
+    config.set_timing_cache(cache, False)
     return cache
 
 
@@ -130,7 +126,8 @@ def build(
             say(arch=name, problem=f"{trt.__name__} {trt.__version__} does not build for {name}")
             continue
         config = configured(trt, builder, settings, capability)
-        cache = with_timing_cache(config, out / "timing.cache")
+        # TensorRT for RTX measures nothing before the engine is first run.
+        cache = None if portable else with_timing_cache(config, out / "timing.cache")
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             say(arch=name, problem=logger.last or "the builder gives no reason")
@@ -138,8 +135,8 @@ def build(
         plan = bytes(plan)
         path = out / f"model.{name}.engine"
         path.write_bytes(plan)
-        if cache is not None and len(held := bytes(cache.serialize())):
-            (out / "timing.cache").write_bytes(held)
+        if cache is not None:
+            (out / "timing.cache").write_bytes(bytes(cache.serialize()))
         layers = inspected(trt, logger, plan)
         if layers:
             (out / f"layers.{name}.json").write_text(layers)

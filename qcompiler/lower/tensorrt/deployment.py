@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from qcompiler.lower.tensorrt.engine import Engine, engine_record
@@ -20,17 +20,21 @@ FOLDER = "tensorrt"
 """The folder of all this beside ``model.onnx``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Deployment:
     """``settings`` are what ``build.json`` holds, ``planned`` the names of int8 nodes, ``package`` what built engines,
-    empty where nothing did. ``held`` keeps the files of ``engines`` until they are written."""
+    empty where nothing did. ``held`` is a folder with the files of ``engines``, which goes when this does."""
 
     settings: dict[str, Any]
     planned: tuple[str, ...]
     package: str
     engines: tuple[Engine, ...] = ()
     problems: tuple[str, ...] = ()
-    held: TemporaryDirectory[str] | None = field(default=None, repr=False, compare=False)
+    held: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.held is not None:
+            weakref.finalize(self, shutil.rmtree, self.held, ignore_errors=True)
 
     def record(self) -> dict[str, Any]:
         """The report's ``tensorrt``, and its ``fused`` by what was found in the engines."""
@@ -59,7 +63,7 @@ class Deployment:
         script.chmod(0o755)
         (inside / "onnxruntime.json").write_text(_json(_providers(self.settings["profile"])), encoding="utf-8")
         if self.held is not None:
-            for path in sorted(Path(self.held.name).glob("*")):
+            for path in sorted(self.held.glob("*")):
                 if path.suffix in (".engine", ".cache") or path.name.startswith("layers."):
                     shutil.copyfile(path, inside / path.name)
 

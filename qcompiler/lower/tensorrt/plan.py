@@ -23,7 +23,7 @@ _MOVES = re.compile(r"__myl_(Cast|Move|Tran|Copy|Resh)+")  # a kernel is named a
 _TYPES = {"half": "float16", "bf16": "bfloat16", "fp8": "float8"}
 _FORMATS = {"int8": "int8", "int4": "int4", "fp8": "float8", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
             "fp32": "float", "int32": "int32", "int64": "int64", "bool": "bool"}  # fmt: skip
-_PRODUCTS = re.compile(r"corrltn|fully_connected|gemm|Fc|Conv")
+_PRODUCTS = re.compile(r"corrltn|deconvolution|fully_connected|gemm|Fc|Conv")
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def layers_of_inspector(text: str) -> list[Layer]:
 
 def _inspected(entry: Mapping[str, Any]) -> Layer:
     reads, gives = (
-        tuple(_format(str(tensor.get("Format/Datatype", tensor.get("Format", "")))) for tensor in entry.get(key, ()))
+        tuple(_format(_said(tensor, "Datatype", "DataType", "Format/Datatype")) for tensor in entry.get(key, ()))
         for key in ("Inputs", "Outputs")
     )
     kind = str(entry.get("LayerType", "")).lower()
@@ -124,6 +124,10 @@ def _inspected(entry: Mapping[str, Any]) -> Layer:
     return Layer(
         str(entry.get("Name", "")), kind, nodes, reads, gives, multiplies, kind in ("reformat", "noop", "shuffle")
     )
+
+
+def _said(tensor: Mapping[str, Any], *keys: str) -> str:
+    return next((str(tensor[key]) for key in keys if key in tensor), "")
 
 
 def _format(text: str) -> str:

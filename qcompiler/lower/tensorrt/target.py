@@ -32,7 +32,7 @@ __all__ = ["TensorRt"]
 
 _FLOATS = {"float16": DType.FLOAT16, "bfloat16": DType.BFLOAT16, "float32": None}
 _WEIGHTS = ("int8", "float")
-_HALVES_SINCE = 19  # operator set in which Q and DQ have scales of half the size
+_HALVES_SINCE = {"float16": 19, "bfloat16": 22, "float32": 0}  # operator sets in which Q, DQ and products know them
 _HALVES = (CUDA_HALVES - {item for item in CUDA_HALVES if ":" in item}) | {
     "DequantizeLinear", "GroupNormalization", "InstanceNormalization", "Mish", "QuantizeLinear", "ReduceMean", "Resize",
 }  # fmt: skip
@@ -138,7 +138,7 @@ class TensorRt(Target):
         mapping: dict[Value, Value] = {}
         copy = clone_model(model, mapping)
         half = _FLOATS[self.floats]
-        since = max(_HALVES_SINCE if half is not None else 0, needed_opset(_portable(plan)))
+        since = max(_HALVES_SINCE[self.floats], needed_opset(_portable(plan)))
         if copy.opset < since and (reason := upgrade_opset(copy, since)):
             raise LoweringError(f"Q/DQ in {self.floats} or blocks need operator set {since}: {reason}")
         static = [group for group, form in plan.items() if form.kind == STATIC]
@@ -183,10 +183,8 @@ class TensorRt(Target):
     def artifacts(
         self, model: Model, samples: Iterable[Mapping[str, Any]], progress: Callable[[str], None]
     ) -> Deployment:
-        """Scripts and settings, and where TensorRT is installed the engines with what is in them.
-
-        Raises LoweringError where the parser refuses the model or the builder falls over.
-        """
+        """Scripts and settings, and where TensorRT is installed the engines with what is in them; ``problems`` say
+        what could not be built."""
         shapes = parse_profile(self.profile, model) if self.profile else profile_of_samples(model, samples)
         problems = [
             f"input '{name}' has dynamic axes: engines take {_said(low, high)}, as the data has it"
@@ -205,8 +203,11 @@ class TensorRt(Target):
             )
             return Deployment(settings, planned, "", problems=tuple(problems))
         progress("building engines")
-        held = tempfile.TemporaryDirectory(prefix="qcompiler-")
-        engines, failed = build_engines(_staged(Path(held.name), model, shapes, self))
+        held = Path(tempfile.mkdtemp(prefix="qcompiler-"))
+        try:
+            engines, failed = build_engines(_staged(held, model, shapes, self))
+        except LoweringError as error:
+            return Deployment(settings, planned, package(), problems=(*problems, error.what), held=held)
         return Deployment(settings, planned, package(), tuple(engines), tuple(problems + failed), held)
 
 

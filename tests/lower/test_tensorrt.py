@@ -1,0 +1,323 @@
+"""Target tensorrt: what every lowered model has, options, profiles, engines and what is read out of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError, UsageError
+from qcompiler.ir import Model, Node, QuantSpec, verify
+from qcompiler.lower import STATIC, WEIGHTS, Form, TensorRt
+from qcompiler.lower.tensorrt import layers_of_inspector, layers_of_plan, package
+from qcompiler.lower.tensorrt.cost import is_int8, node_seconds
+from qcompiler.lower.tensorrt.deployment import build_settings, trtexec_command
+from qcompiler.lower.tensorrt.engine import ask_parser, planned_int8
+from qcompiler.lower.tensorrt.profiles import parse_profile, profile_of_samples
+from qcompiler.onnx_io import infer_types, load, open_session, to_proto
+from tests.lower.models import model_of, proto_of
+from tests.lower.tensorrt import engine_of, lowered, noise, observe
+
+CONV = (
+    "agraph (float[1,8,8,8] x) => (float[1,8,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w1)  r = Relu(a)  y = Conv(r, w2) }"
+)
+WEIGHT = {"w1": (8, 8, 3, 3), "w2": (8, 8, 1, 1)}
+
+needs_builder = pytest.mark.skipif(not package().startswith("tensorrt_rtx"), reason="TensorRT for RTX is not installed")
+
+BLOCKS = [
+    "{y} = Conv<pads=[1,1,1,1]>({x}, w3)", "{y} = Conv({x}, w1)", "{y} = Relu({x})", "{y} = Sigmoid({x})",
+    "{y} = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1], strides=[1,1]>({x})", "{y} = Add({x}, {z})", "{y} = Mul({x}, {z})",
+    "{y}c = Concat<axis=1>({x}, {z})  {y} = Conv({y}c, wc)", "{y}a, {y}b = Split<axis=1>({x})  {y} = Concat<axis=1>({y}b, {y}a)",
+    "{y}t = Transpose<perm=[0,2,3,1]>({x})  {y}m = MatMul({y}t, m)  {y} = Transpose<perm=[0,3,1,2]>({y}m)",
+    "{y}t = Transpose<perm=[0,1,3,2]>({x})  {y} = MatMul({x}, {y}t)", "{y} = Conv<pads=[1,1,1,1], group=8>({x}, wd)",
+]  # fmt: skip
+SIZES = {"w3": (8, 8, 3, 3), "w1": (8, 8, 1, 1), "wc": (8, 16, 1, 1), "m": (8, 8), "wd": (8, 1, 3, 3)}
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> Model:
+    """Chains with joins back to anything before."""
+    values, lines = ["x"], []
+    for index, block in enumerate(draw(st.lists(st.sampled_from(BLOCKS), min_size=1, max_size=7))):
+        before, other = values[-1], draw(st.sampled_from(values))
+        lines.append(block.format(x=before, z=other, y=f"v{index}"))
+        values.append(f"v{index}")
+    outputs = dict.fromkeys([values[-1], draw(st.sampled_from(values[1:]))])
+    given = ", ".join(f"float[1,8,8,8] {name}" for name in outputs)
+    return model_of(f"agraph (float[1,8,8,8] x) => ({given}) {{ {' '.join(lines)} }}", 17, **SIZES)
+
+
+@settings(deadline=None, max_examples=60)
+@given(networks(), st.sampled_from(["float16", "bfloat16", "float32"]), st.sampled_from(["int8", "float"]))
+def test_any_network(model: Model, floats: str, weights: str) -> None:
+    before = [(value.name, value.dtype, value.shape) for value in model.graph.outputs]
+    target = TensorRt(floats=floats, weights=weights)
+    made = lowered(model, target)
+    verify(made)
+    groups, _ = target.groups(model)
+    twins = {node.name: node for node in made.graph}
+    assert all(is_int8(twins[group.anchor.name]) for group in groups)
+    assert [(value.name, value.dtype, value.shape) for value in made.graph.outputs] == before
+    for node in made.graph:
+        if node.is_op("QuantizeLinear", "DequantizeLinear"):
+            zero = node.inputs[2]
+            assert zero is not None and zero.constant is not None
+            assert zero.constant.dtype is DType.INT8 and not zero.constant.numpy().any()
+        if node.is_op("QuantizeLinear"):
+            backs = node.output.users()
+            assert [back.op_type for back in backs] == ["DequantizeLinear"]
+            assert _number(node.inputs[1]) == _number(backs[0].inputs[1])
+    _no_pair_for_floats(made)
+    onnx.checker.check_model(to_proto(made), full_check=True)
+    session = target.open(made, 1)
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)}
+    found, exact = session.run(feed), open_session(model).run(feed)
+    for name, array in found.items():
+        assert array.shape == exact[name].shape and np.isfinite(array).all()
+
+
+def _number(value: Any) -> list[float]:
+    return list(np.asarray(value.constant.numpy(), np.float64).reshape(-1))
+
+
+def _no_pair_for_floats(made: Model) -> None:
+    """Behind a DequantizeLinear of an activation stands what runs in int8 or leads there, or a sum."""
+    for node in made.graph:
+        if node.is_op("DequantizeLinear"):
+            for user in node.output.users():
+                assert is_int8(user) or user.is_op("Concat", "MaxPool", "Split", "Transpose", "Add", "Cast"), user
+
+
+def test_shared_weights_have_one_form() -> None:
+    text = "agraph (float[1,8,8,8] x) => (float[1,8,8,8] y) { a = Conv(x, w1)  r = Relu(a)  y = Conv(r, w1) }"
+    made = lowered(model_of(text, 17, w1=(8, 8, 1, 1)))
+    backs = [node for node in made.graph if node.name == "w1/dequantize"]
+    assert len(backs) == 1 and len(backs[0].output.uses) == 2
+
+
+def test_weights_behind_a_quantizer_give_the_same_numbers() -> None:
+    model = model_of(CONV, 17, **WEIGHT)
+    packed, plain = (
+        lowered(model, TensorRt(floats="float32")),
+        lowered(model, TensorRt(floats="float32", weights="float")),
+    )
+    assert sum(node.is_op("QuantizeLinear") for node in plain.graph) == 4
+    feed = {"x": np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)}
+    target = TensorRt()
+    assert np.array_equal(target.open(packed, 1).run(feed)["y"], target.open(plain, 1).run(feed)["y"])
+
+
+@pytest.mark.parametrize("floats", ["float16", "bfloat16"])
+def test_scales_are_the_same_number_in_both_types(floats: str) -> None:
+    made = lowered(model_of(CONV, 17, **WEIGHT), TensorRt(floats=floats))
+    kinds = {value.dtype for value in made.graph.constants if "scale" in value.name}
+    assert kinds == {DType.FLOAT, DType[floats.upper()]}  # the input is quantized from float32
+    assert noise(model_of(CONV, 17, **WEIGHT), made) < (0.003 if floats == "float16" else 0.01)
+
+
+def test_scales_too_small_for_halves_keep_their_convolution_in_float32() -> None:
+    proto = proto_of(CONV, 17, **WEIGHT)
+    tiny = onnx.numpy_helper.to_array(proto.graph.initializer[0]).copy()
+    tiny[0] *= np.float32(1e-4)  # one channel is enough
+    proto.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(tiny, "w1"))
+    model = load(proto)
+    infer_types(model)
+    made = lowered(model)
+    nodes = {node.name: node for node in made.graph}
+    assert nodes["a"].output.dtype is DType.FLOAT and nodes["y"].output.dtype is DType.FLOAT16
+    assert all(is_int8(nodes[name]) for name in ("a", "y"))
+
+
+def test_four_bits_in_blocks_are_dequantized_by_the_standard() -> None:
+    model = model_of("agraph (float[2,256] x) => (float[2,128] y) { y = MatMul(x, w) }", 17, w=(256, 128))
+    target = TensorRt()
+    observe(model, target)
+    groups, _ = target.groups(model)
+    spec = QuantSpec(DType.INT4, symmetric=True, axis=0, block=64)
+    made = target.lower(model, {groups[0]: Form(WEIGHTS, spec)})
+    (back,) = [node for node in made.graph if node.is_op("DequantizeLinear")]
+    assert back.attr("block_size") == 64 and made.opset >= 21 and not planned_int8(made)
+    if package().startswith("tensorrt_rtx"):
+        assert any("int4" in layer.reads for layer in engine_of(made, 89))
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        (QuantSpec(DType.UINT8), "around zero alone"),
+        (QuantSpec(DType.UINT8, symmetric=True), "no uint8"),
+        (QuantSpec(DType.INT16, symmetric=True), "no int16"),
+        (QuantSpec(DType.INT4, symmetric=True), "no int4"),
+        (QuantSpec(DType.INT8, symmetric=True, axis=0, block=32), "blocks of 4 bits alone"),
+        (QuantSpec(DType.INT2, symmetric=True, axis=0), "no int2"),
+        (QuantSpec(DType.INT8, symmetric=True), ""),
+        (QuantSpec(DType.INT4, symmetric=True, axis=0, block=32), ""),
+        (QuantSpec(DType.FLOAT16), ""),
+    ],
+)
+def test_what_it_takes(spec: QuantSpec, reason: str) -> None:
+    found = TensorRt().refuses(spec)
+    assert reason in found and bool(found) == bool(reason)
+
+
+def test_zero_points_are_refused() -> None:
+    target = TensorRt()
+    model = model_of(CONV, 17, **WEIGHT)
+    observe(model, target)
+    groups, _ = target.groups(model)
+    model.graph.inputs[0].quant.zero_point = np.asarray(3, np.int8)  # type: ignore[union-attr]
+    with pytest.raises(LoweringError, match="zero point, and TensorRT takes 0 alone"):
+        target.lower(model, {group: Form(STATIC, target.weight_spec(0)) for group in groups})
+
+
+@pytest.mark.parametrize(
+    ("text", "weights", "reason"),
+    [
+        ("agraph (float[1,8,8,8] x) => (float[1,4,16,16] y) { y = ConvTranspose<strides=[2,2]>(x, w) }", (8, 4, 2, 2), "tensorrt.transposed=true"),
+        ("agraph (float[8,8] x, float[8] v) => (float[8] y) { y = MatMul(x, v) }", None, "ranks of its factors"),
+        ("agraph (float[1,8] x) => (float[1,8] y) { y = Gemm<alpha=0.5>(x, w) }", (8, 8), "scaled or transposed"),
+        ("agraph (float[1,8,4,4,4,4] x) => (float[1,8,4,4,4,4] y) { y = Conv(x, w) }", (8, 8, 1, 1, 1, 1), "no convolution with 6 axes"),
+    ],
+)  # fmt: skip
+def test_what_stays_float(text: str, weights: tuple[int, ...] | None, reason: str) -> None:
+    model = model_of(text, 17, **({"w": weights} if weights else {}))
+    groups, refused = TensorRt().groups(model)
+    assert not groups and reason in next(iter(refused.values()))
+
+
+def test_the_estimate_knows_int8_and_fusion() -> None:
+    text = "agraph (float[1,256,64,64] x) => (float[1,256,64,64] y) { a = Conv<pads=[1,1,1,1]>(x, w1)  r = Relu(a)  y = Conv<pads=[1,1,1,1]>(r, w2) }"
+    model = model_of(text, 17, w1=(256, 256, 3, 3), w2=(256, 256, 3, 3))
+    target = TensorRt()
+    made = lowered(model)
+    before, after = node_seconds(model, target.card), node_seconds(made, target.card)
+    assert max(before["r"], after["r"], after["r/quantize"]) < 1e-10
+    assert 1.5 < sum(before.values()) / sum(after.values()) < 2.2
+    nodes = {node.name: node for node in made.graph}
+    assert target.runs_as(nodes["a"]) == "int8 Conv" and target.runs_as(nodes["r"]) == "Relu"
+
+
+# Profiles
+
+DYNAMIC = "agraph (float[N,3,H,W] x, float[N] s) => (float[N,3,H,W] y) { y = Relu(x) t = Relu(s) }"
+
+
+def test_a_profile() -> None:
+    model = model_of(DYNAMIC, 17)
+    found = parse_profile("x:1x3x32x32,1x3x640x640,4x3x960x960; s:1,1,4", model)
+    assert found == {"x": ((1, 3, 32, 32), (1, 3, 640, 640), (4, 3, 960, 960)), "s": ((1,), (1,), (4,))}
+    assert parse_profile("x:2x3x8x8;s:2", model)["x"] == ((2, 3, 8, 8),) * 3
+    command = trtexec_command(build_settings(found, (86,), True))
+    assert "--minShapes=x:1x3x32x32,s:1 --optShapes=x:1x3x640x640,s:1 --maxShapes=x:4x3x960x960,s:4 --refit" in command
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x", "profile 'x' is not INPUT:MIN,OPT,MAX"),
+        ("x:1x3xAx8;s:1", "profile 'x:1x3xAx8' is not"),
+        ("z:1", "no dynamic input 'z'"),
+        ("x:1x3x8x8,1x3x8x8;s:1", "has 2 shapes, not 1 or 3"),
+        ("x:1x3x8;s:1", "3 axes where the input has 4"),
+        ("x:1x4x8x8;s:1", "a size of 4 where the input has 3 there"),
+        ("x:0x3x8x8;s:1", "a size of 0 where the input has 1 or more"),
+        ("x:1x3x8x8,1x3x4x8,1x3x8x8;s:1", "8, 4, 8 do not grow"),
+        ("x:1x3x8x8", "nothing of input 's'"),
+    ],
+)  # fmt: skip
+def test_wrong_profiles(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_profile(text, model_of(DYNAMIC, 17))
+    assert said in caught.value.what
+
+
+def test_the_profile_of_samples() -> None:
+    model = model_of(DYNAMIC, 17)
+    shapes = [(1, 32, 64), (1, 32, 64), (2, 64, 32)]
+    samples = [{"x": np.zeros((n, 3, h, w), np.float32), "s": np.zeros(n, np.float32)} for n, h, w in shapes]
+    assert profile_of_samples(model, samples) == {
+        "x": ((1, 3, 32, 32), (1, 3, 32, 64), (2, 3, 64, 64)),
+        "s": ((1,), (1,), (2,)),
+    }
+    assert profile_of_samples(model_of(CONV, 17, **WEIGHT), samples) == {}
+
+
+# Engines
+
+
+@needs_builder
+@pytest.mark.parametrize("capability", [86, 89, 120])
+def test_an_engine_multiplies_in_int8(capability: int) -> None:
+    made = lowered(model_of(CONV, 17, **WEIGHT))
+    layers = engine_of(made, capability)
+    assert [layer.in_int8 for layer in layers if layer.multiplies] == [True, True]
+
+
+@needs_builder
+def test_an_engine_with_a_profile() -> None:
+    text = CONV.replace("float[1,8,8,8] x", "float[N,8,8,8] x").replace("float[1,8,8,8] y", "float[N,8,8,8] y")
+    made = lowered(model_of(text, 17, **WEIGHT))
+    shapes = {"x": ((1, 8, 8, 8), (2, 8, 8, 8), (4, 8, 8, 8))}
+    assert sum(layer.in_int8 for layer in engine_of(made, 86, shapes)) == 2
+
+
+@needs_builder
+def test_the_parsers_words(tmp_path: Path) -> None:
+    text = "agraph (float[1,8] x) => (uint8[1,8] y, float s, uint8 z) { y, s, z = DynamicQuantizeLinear(x) }"
+    onnx.save(proto_of(text, 17), tmp_path / "model.onnx")
+    (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86,), False, "model.onnx")))
+    with pytest.raises(LoweringError, match=r"TensorRT's parser refuses node .*\(DynamicQuantizeLinear\): .+"):
+        ask_parser(tmp_path)
+
+
+@needs_builder
+def test_the_script_by_itself(tmp_path: Path) -> None:
+    """Engines of a folder that somebody copied; one for a card that the package does not know."""
+    script = Path(sys.modules[ask_parser.__module__].__file__ or "").with_name("build_engine.py")
+    (tmp_path / "build_engine.py").write_text(script.read_text())
+    onnx.save(to_proto(lowered(model_of(CONV, 17, **WEIGHT))), tmp_path / "model.onnx")
+    (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86, 89), False, "model.onnx")))
+    command = [sys.executable, str(tmp_path / "build_engine.py"), "--arch", "sm_89", "--arch", "sm_90"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert said[0]["package"] == "tensorrt_rtx" and said[1]["file"] == "model.sm_89.engine"
+    assert "does not build for sm_90" in said[2]["problem"] and ended.returncode == 0
+    assert len(layers_of_plan((tmp_path / "model.sm_89.engine").read_bytes())) > 2
+
+
+def test_an_engine_that_nobody_can_read() -> None:
+    with pytest.raises(LoweringError, match="no program that could be read"):
+        layers_of_plan(b"ptrt\0\1\2descriptors of something")
+
+
+def test_what_the_inspector_says() -> None:
+    """The JSON of TensorRT 10 and of 11, which names the type of a tensor apart from its format."""
+    ten = {"Name": "c1 + r1", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: c1]\x1e[ONNX Layer: r1]",
+           "Inputs": [{"Name": "x", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
+           "Outputs": [{"Name": "y", "Format/Datatype": "Row major linear FP16 format"}]}  # fmt: skip
+    eleven = {"Name": "c2", "LayerType": "gemm", "Metadata": "[ONNX Layer: c2]",
+              "Inputs": [{"Name": "x", "Format": "Row major", "Datatype": "Half"}], "Outputs": [{"Name": "y", "Datatype": "Half"}]}  # fmt: skip
+    moved = {"Name": "reformat", "LayerType": "Reformat", "Inputs": [], "Outputs": []}
+    first, second, third = layers_of_inspector(json.dumps({"Layers": [ten, eleven, moved]}))
+    assert first.in_int8 and first.nodes == ("c1", "r1") and first.gives == ("float16",)
+    assert second.multiplies and not second.in_int8 and second.reads == ("float16",)
+    assert third.moves and not third.multiplies
+    with pytest.raises(LoweringError, match="cannot be read"):
+        layers_of_inspector("[1]")
+
+
+def test_names_of_nodes_are_unlike() -> None:
+    """TensorRT tells layers by them."""
+    made = lowered(model_of(CONV, 17, **WEIGHT))
+    names = [node.name for node in made.graph if isinstance(node, Node)]
+    assert len(set(names)) == len(names)
