@@ -7,6 +7,9 @@ JOBS ?= 2
 TORCH ?= torch==2.13.0
 # What interprets and compiles kernels, for their tests; TRITON= leaves it out, and they are skipped.
 TRITON ?= triton==3.9.0
+# What builds engines without a card, for their tests; TENSORRT= leaves it out, and they are skipped. What is in an
+# engine is known of exactly this version.
+TENSORRT ?= tensorrt-rtx==1.7.1.116
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -50,6 +53,7 @@ $(DEV): pyproject.toml
 	$(call install,.[dev])
 	$(if $(TORCH),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)' || echo 'no $(TORCH): tests of training are skipped')
 	$(if $(TRITON),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TRITON)' || echo 'no $(TRITON): tests of kernels are skipped')
+	$(if $(TENSORRT),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TENSORRT)' || echo 'no $(TENSORRT): tests of engines are skipped')
 	@touch $(BASE) $(DEV)
 
 $(BASE): pyproject.toml

@@ -23,11 +23,10 @@ import qcompiler as qc
 from benchmarks.zoo import model_path, samples
 from qcompiler.compiler import input_specs
 from qcompiler.data import open_dataset, split
-from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
 from qcompiler.lower import TensorRt
 from qcompiler.lower.tensorrt import build_engines, engine_record
-from qcompiler.lower.tensorrt.cost import is_int8
+from qcompiler.lower.tensorrt.cost import eight_bits
 from qcompiler.lower.tensorrt.deployment import build_settings, write_settings
 from qcompiler.lower.tensorrt.profiles import profile_of_samples
 from qcompiler.onnx_io import infer_types, load, save
@@ -55,18 +54,15 @@ quantize(source, quantize_mode="int8", calibration_data=dict(np.load(data)), cal
 def engines(model: Model, feeds: list[dict[str, Any]]) -> list[str]:
     """One line an architecture, or why there is no engine."""
     infer_types(model)
-    planned = [node.name for node in model.graph if is_int8(node)]
+    planned = [node.name for node in model.graph if eight_bits(node)]
     shapes = profile_of_samples(model, feeds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(model, folder / "model.onnx")
         write_settings(folder, build_settings(shapes, TensorRt().architectures, False, "model.onnx"))
-        try:
-            built, problems = build_engines(folder)
-        except QCompilerError as error:
-            return [error.what[:160]]
-        lines = [problem[:160] for problem in problems]
-        for engine in built:
+        built = build_engines(folder)
+        lines = [problem[:160] for problem in built.problems]
+        for engine in built.engines:
             found = engine_record(engine, planned)
             lines.append(
                 f"{engine.architecture}: {found['found']} of {found['planned']} planned in int8,"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from qcompiler.calibrate import Moments, second_moments
+from qcompiler.dtypes import DType
 from qcompiler.ir import Model, QuantSpec, integer_range, quantize_weight
 from qcompiler.lower import DYNAMIC, HALVES, STATIC, Form, Group, StoredWeight
 from qcompiler.passes.quantize.least_squares import compensated, damped, descended, output_error
@@ -106,7 +107,7 @@ def _round_all(item: Pass, model: Model, context: PassContext, descend: int) -> 
         second = damped(moments.second)
         made: dict[QuantSpec, StoredWeight | None] = {}  # static and dynamic forms mostly store the same
         for index, form in enumerate(forms):
-            if form.weight.dtype in HALVES:
+            if form.weight.dtype in HALVES or form.weight.dtype is DType.FLOAT8E4M3FN:  # no integers
                 continue
             if form.weight not in made:
                 made[form.weight] = _rounded(_Matrix(group, form.weight), form, second, descend)

@@ -146,6 +146,8 @@ class QuantizeStatic(Pass):
         return best
 
     def _quantization(self, method: str, seen: RangeStatistics, spec: QuantSpec) -> Quantization:
+        if spec.dtype is DType.FLOAT8E4M3FN and method in ("entropy", "mse"):
+            method = "minmax"  # fine near zero whatever the range, so that cutting it off gains nothing
         if method == "percentile":
             low, high = seen.percentile(self.percentile)
         elif method in ("entropy", "mse"):

@@ -16,6 +16,7 @@ import onnxruntime
 
 from qcompiler.calibrate import RangeStatistics
 from qcompiler.compiler.job import SLOWER, Job
+from qcompiler.dtypes import DType
 from qcompiler.ir import ExternalTensor, Model, Value
 from qcompiler.kernels import DOMAIN
 from qcompiler.lower import HALVES, INTEGER_OPS, STATIC, WEIGHTS, Form, Group, kernel_products
@@ -234,7 +235,9 @@ def _reason(offered: Sequence[Form], form: Form, why: str) -> str:
 
 def form_name(form: Form) -> str:
     """A form in the words of the report."""
-    integers = form.weight.dtype.name.lower() if form.weight.dtype in HALVES else f"int{form.weight.dtype.bits}"
+    dtype = form.weight.dtype
+    integers = "float8" if dtype is DType.FLOAT8E4M3FN else f"int{dtype.bits}"
+    integers = dtype.name.lower() if dtype in HALVES else integers
     return integers if form.kind == STATIC else f"{integers} {form.kind}"
 
 

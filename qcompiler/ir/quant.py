@@ -54,7 +54,10 @@ class Quantization:
 
 
 def integer_range(spec: QuantSpec) -> tuple[int, int]:
-    """Smallest and largest integer used. Symmetric signed types leave out the most negative one."""
+    """Smallest and largest integer used. Symmetric signed types leave out the most negative one; those of 8-bit floats
+    (E4M3, the only ones here) are the largest that they hold."""
+    if spec.dtype is DType.FLOAT8E4M3FN:
+        return -448, 448
     bits = spec.dtype.bits - (1 if spec.reduced else 0)
     if spec.dtype.name.startswith("U"):
         return 0, 2**bits - 1
@@ -98,6 +101,10 @@ def quantize(array: Array, scale: Array, zero_point: Array, spec: QuantSpec) -> 
         shape = [1] * array.ndim
         shape[spec.axis] = -1
         scale, zero_point = scale.reshape(shape), zero_point.reshape(shape)
+    if spec.dtype is DType.FLOAT8E4M3FN:  # its steps grow with the number: the type itself rounds, half to even
+        with np.errstate(over="ignore"):
+            rounded: Array = np.clip(array.astype(np.float32) / scale, bottom, top).astype(spec.dtype.numpy)
+        return rounded
     exact = np.float32 if spec.dtype.bits <= 16 else np.float64  # float32 cannot say the largest int32
     with np.errstate(over="ignore"):  # infinity saturates like everything else
         levels = np.rint(array.astype(np.float32) / scale).astype(exact) + zero_point.astype(exact)

@@ -6,9 +6,9 @@ from qcompiler.lower.onnxruntime import INTEGER_OPS as ORT_INTEGER_OPS
 from qcompiler.lower.onnxruntime import SATURATES, OptimizedNode, OrtCpu, optimized_nodes
 from qcompiler.lower.ort_products import products_saturate
 from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Artifacts, Form, Group, Plan, StoredWeight, Target
-from qcompiler.lower.tensorrt import INT8_KINDS, TensorRt
+from qcompiler.lower.tensorrt import EIGHT_BIT_KINDS, TensorRt
 
-INTEGER_OPS = ORT_INTEGER_OPS | frozenset(KERNELS) | INT8_KINDS
+INTEGER_OPS = ORT_INTEGER_OPS | frozenset(KERNELS) | EIGHT_BIT_KINDS
 """What a quantized group looks like in what a target runs."""
 
 __all__ = [

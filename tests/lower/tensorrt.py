@@ -66,6 +66,6 @@ def engine_of(model: Model, capability: int = 86, profile: Any = None) -> tuple[
         folder = Path(name)
         save(model, folder / "model.onnx")
         write_settings(folder, build_settings(profile or {}, (capability,), False, "model.onnx"))
-        (engine,), problems = build_engines(folder)
-        assert not problems
-        return engine.layers
+        built = build_engines(folder)
+        assert not built.problems
+        return built.engines[0].layers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,9 +20,9 @@ from qcompiler.errors import LoweringError, UsageError
 from qcompiler.ir import Model, Node, QuantSpec, verify
 from qcompiler.lower import STATIC, WEIGHTS, Form, TensorRt
 from qcompiler.lower.tensorrt import layers_of_inspector, layers_of_plan, package
-from qcompiler.lower.tensorrt.cost import is_int8, node_seconds
+from qcompiler.lower.tensorrt.cost import eight_bits, node_seconds
 from qcompiler.lower.tensorrt.deployment import build_settings, trtexec_command
-from qcompiler.lower.tensorrt.engine import ask_parser, planned_int8
+from qcompiler.lower.tensorrt.engine import planned_8_bits, refusal
 from qcompiler.lower.tensorrt.profiles import parse_profile, profile_of_samples
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
 from tests.lower.models import model_of, proto_of
@@ -58,21 +59,22 @@ def networks(draw: st.DrawFn) -> Model:
 
 
 @settings(deadline=None, max_examples=60)
-@given(networks(), st.sampled_from(["float16", "bfloat16", "float32"]), st.sampled_from(["int8", "float"]))
-def test_any_network(model: Model, floats: str, weights: str) -> None:
+@given(networks(), st.sampled_from(["float16", "bfloat16", "float32"]), st.sampled_from(["int8", "float"]),
+       st.sampled_from(["int8", "float8"]))  # fmt: skip
+def test_any_network(model: Model, floats: str, weights: str, products: str) -> None:
     before = [(value.name, value.dtype, value.shape) for value in model.graph.outputs]
-    target = TensorRt(floats=floats, weights=weights)
+    target = TensorRt(floats=floats, weights=weights, products=products)
     made = lowered(model, target)
     verify(made)
     groups, _ = target.groups(model)
     twins = {node.name: node for node in made.graph}
-    assert all(is_int8(twins[group.anchor.name]) for group in groups)
+    assert all(eight_bits(twins[group.anchor.name]) for group in groups)
     assert [(value.name, value.dtype, value.shape) for value in made.graph.outputs] == before
     for node in made.graph:
         if node.is_op("QuantizeLinear", "DequantizeLinear"):
             zero = node.inputs[2]
             assert zero is not None and zero.constant is not None
-            assert zero.constant.dtype is DType.INT8 and not zero.constant.numpy().any()
+            assert zero.constant.dtype in (DType.INT8, DType.FLOAT8E4M3FN) and not zero.constant.numpy().any()
         if node.is_op("QuantizeLinear"):
             backs = node.output.users()
             assert [back.op_type for back in backs] == ["DequantizeLinear"]
@@ -95,7 +97,7 @@ def _no_pair_for_floats(made: Model) -> None:
     for node in made.graph:
         if node.is_op("DequantizeLinear"):
             for user in node.output.users():
-                assert is_int8(user) or user.is_op("Concat", "MaxPool", "Split", "Transpose", "Add", "Cast"), user
+                assert eight_bits(user) or user.is_op("Concat", "MaxPool", "Split", "Transpose", "Add", "Cast"), user
 
 
 def test_shared_weights_have_one_form() -> None:
@@ -135,7 +137,7 @@ def test_scales_too_small_for_halves_keep_their_convolution_in_float32() -> None
     made = lowered(model)
     nodes = {node.name: node for node in made.graph}
     assert nodes["a"].output.dtype is DType.FLOAT and nodes["y"].output.dtype is DType.FLOAT16
-    assert all(is_int8(nodes[name]) for name in ("a", "y"))
+    assert all(eight_bits(nodes[name]) for name in ("a", "y"))
 
 
 def test_four_bits_in_blocks_are_dequantized_by_the_standard() -> None:
@@ -146,7 +148,7 @@ def test_four_bits_in_blocks_are_dequantized_by_the_standard() -> None:
     spec = QuantSpec(DType.INT4, symmetric=True, axis=0, block=64)
     made = target.lower(model, {groups[0]: Form(WEIGHTS, spec)})
     (back,) = [node for node in made.graph if node.is_op("DequantizeLinear")]
-    assert back.attr("block_size") == 64 and made.opset >= 21 and not planned_int8(made)
+    assert back.attr("block_size") == 64 and made.opset >= 21 and not planned_8_bits(made)
     if package().startswith("tensorrt_rtx"):
         assert any("int4" in layer.reads for layer in engine_of(made, 89))
 
@@ -260,7 +262,21 @@ def test_the_profile_of_samples() -> None:
 def test_an_engine_multiplies_in_int8(capability: int) -> None:
     made = lowered(model_of(CONV, 17, **WEIGHT))
     layers = engine_of(made, capability)
-    assert [layer.in_int8 for layer in layers if layer.multiplies] == [True, True]
+    assert [layer.in_8_bits for layer in layers if layer.multiplies] == [True, True]
+
+
+@needs_builder
+def test_an_engine_multiplies_in_8_bit_floats() -> None:
+    model = model_of(CONV, 17, **WEIGHT)
+    target = TensorRt(products="float8")
+    assert target.architectures == (89, 120)
+    made = lowered(model, target)
+    assert noise(model, made) < 0.01
+    layers = engine_of(made, 89)
+    assert [layer.reads[:2] for layer in layers if layer.multiplies] == [("float8", "float8")] * 2
+    assert target.runs_as(next(node for node in made.graph if node.name == "a")) == "float8 Conv"
+    with pytest.raises(ValueError, match="sm_86 has no 8-bit floats"):
+        TensorRt(architectures=(86,), products="float8")
 
 
 @needs_builder
@@ -268,7 +284,7 @@ def test_an_engine_with_a_profile() -> None:
     text = CONV.replace("float[1,8,8,8] x", "float[N,8,8,8] x").replace("float[1,8,8,8] y", "float[N,8,8,8] y")
     made = lowered(model_of(text, 17, **WEIGHT))
     shapes = {"x": ((1, 8, 8, 8), (2, 8, 8, 8), (4, 8, 8, 8))}
-    assert sum(layer.in_int8 for layer in engine_of(made, 86, shapes)) == 2
+    assert sum(layer.in_8_bits for layer in engine_of(made, 86, shapes)) == 2
 
 
 @needs_builder
@@ -276,14 +292,13 @@ def test_the_parsers_words(tmp_path: Path) -> None:
     text = "agraph (float[1,8] x) => (uint8[1,8] y, float s, uint8 z) { y, s, z = DynamicQuantizeLinear(x) }"
     onnx.save(proto_of(text, 17), tmp_path / "model.onnx")
     (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86,), False, "model.onnx")))
-    with pytest.raises(LoweringError, match=r"TensorRT's parser refuses node .*\(DynamicQuantizeLinear\): .+"):
-        ask_parser(tmp_path)
+    assert re.match(r"TensorRT's parser refuses node .*\(DynamicQuantizeLinear\): .+", refusal(tmp_path))
 
 
 @needs_builder
 def test_the_script_by_itself(tmp_path: Path) -> None:
     """Engines of a folder that somebody copied; one for a card that the package does not know."""
-    script = Path(sys.modules[ask_parser.__module__].__file__ or "").with_name("build_engine.py")
+    script = Path(sys.modules[refusal.__module__].__file__ or "").with_name("build_engine.py")
     (tmp_path / "build_engine.py").write_text(script.read_text())
     onnx.save(to_proto(lowered(model_of(CONV, 17, **WEIGHT))), tmp_path / "model.onnx")
     (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86, 89), False, "model.onnx")))
@@ -309,8 +324,8 @@ def test_what_the_inspector_says() -> None:
               "Inputs": [{"Name": "x", "Format": "Row major", "Datatype": "Half"}], "Outputs": [{"Name": "y", "Datatype": "Half"}]}  # fmt: skip
     moved = {"Name": "reformat", "LayerType": "Reformat", "Inputs": [], "Outputs": []}
     first, second, third = layers_of_inspector(json.dumps({"Layers": [ten, eleven, moved]}))
-    assert first.in_int8 and first.nodes == ("c1", "r1") and first.gives == ("float16",)
-    assert second.multiplies and not second.in_int8 and second.reads == ("float16",)
+    assert first.in_8_bits and first.nodes == ("c1", "r1") and first.gives == ("float16",)
+    assert second.multiplies and not second.in_8_bits and second.reads == ("float16",)
     assert third.moves and not third.multiplies
     with pytest.raises(LoweringError, match="cannot be read"):
         layers_of_inspector("[1]")

@@ -14,7 +14,7 @@ import pytest
 from qcompiler.ir import Model, format_graph, verify
 from qcompiler.lower import TensorRt
 from qcompiler.lower.tensorrt import package
-from qcompiler.lower.tensorrt.engine import planned_int8
+from qcompiler.lower.tensorrt.engine import planned_8_bits
 from tests.lower.models import model_of
 from tests.lower.tensorrt import engine_of, lowered, noise
 
@@ -163,15 +163,15 @@ def test_the_engine(name: str) -> None:
     made = lowered(case(name))
     layers = engine_of(made)
     lines = [
-        f"{'int8' if layer.in_int8 else 'multiplies' if layer.multiplies else 'moves' if layer.moves else 'computes'}"
+        f"{'int8' if layer.in_8_bits else 'multiplies' if layer.multiplies else 'moves' if layer.moves else 'computes'}"
         f" {', '.join(sorted(layer.nodes))}: {' '.join(layer.reads)} -> {' '.join(layer.gives)}"
         for layer in layers
         if layer.nodes
     ]
     agrees(GOLDEN / f"{name.replace(' ', '-')}.engine.txt", "\n".join(lines) + "\n")
-    found = {node for layer in layers if layer.in_int8 for node in layer.nodes}
-    assert set(planned_int8(made)) <= found
-    assert planned_int8(made)
+    found = {node for layer in layers if layer.in_8_bits for node in layer.nodes}
+    assert set(planned_8_bits(made)) <= found
+    assert planned_8_bits(made)
 
 
 def test_a_transposed_convolution_is_quantized_along_its_output_channels() -> None:
@@ -181,4 +181,6 @@ def test_a_transposed_convolution_is_quantized_along_its_output_channels() -> No
     scale = back.inputs[1]
     assert scale is not None and scale.shape == (8,)
     if package() == PINNED:  # what the option says of TensorRT for RTX
-        assert any(layer.multiplies and not layer.in_int8 and "y" in "".join(layer.nodes) for layer in engine_of(made))
+        assert any(
+            layer.multiplies and not layer.in_8_bits and "y" in "".join(layer.nodes) for layer in engine_of(made)
+        )

@@ -14,7 +14,7 @@ from qcompiler.ir import Model, Node, Value
 from qcompiler.kernels import Card
 from qcompiler.ops import macs
 
-__all__ = ["INT8_KINDS", "is_int8", "node_seconds", "runs_as"]
+__all__ = ["EIGHT_BIT_KINDS", "eight_bits", "node_seconds", "runs_as"]
 
 _PEAK, _BANDWIDTH = 0.5, 0.8  # shares of the card's
 _LAUNCH = 0.5  # of a launch by itself
@@ -29,26 +29,31 @@ _JOINS = frozenset({
 })  # fmt: skip
 """Operators that become part of the launch that gives what they read."""
 
-INT8_KINDS = frozenset(f"int8 {kind}" for kind in _PRODUCTS)
+_NAMES = {DType.INT8: "int8", DType.UINT8: "int8", DType.FLOAT8E4M3FN: "float8"}
+
+EIGHT_BIT_KINDS = frozenset(f"{bits} {kind}" for kind in _PRODUCTS for bits in _NAMES.values())
 """What a product in 8 bits is called."""
 
 
-def is_int8(node: Node) -> bool:
-    """True for a product of which both factors come straight from a DequantizeLinear of integers."""
-    return node.is_op(*_PRODUCTS) and all(_from_pair(value) for value in node.inputs[:2])
+def eight_bits(node: Node) -> str:
+    """int8 or float8 for a product of which both factors come straight from a DequantizeLinear of it; else empty."""
+    if not node.is_op(*_PRODUCTS):
+        return ""
+    kinds = {_from_pair(value) for value in node.inputs[:2]}
+    return kinds.pop() if len(kinds) == 1 else ""
 
 
-def _from_pair(value: Value | None) -> bool:
+def _from_pair(value: Value | None) -> str:
     maker = None if value is None else value.producer
     if maker is None or not maker.is_op("DequantizeLinear") or maker.attr("block_size", 0):
-        return False
+        return ""
     read = maker.inputs[0]
-    return read is not None and read.dtype is not None and read.dtype.bits == 8
+    return "" if read is None or read.dtype is None else _NAMES.get(read.dtype, "")
 
 
 def runs_as(node: Node) -> str:
     """The operator of ``node``, and whether it multiplies in 8 bits."""
-    return f"int8 {node.op_type}" if is_int8(node) else node.op_type
+    return f"{eight_bits(node)} {node.op_type}".strip()
 
 
 def node_seconds(model: Model, card: Card) -> dict[str, float]:
@@ -77,7 +82,7 @@ def _seconds(node: Node, read: list[Value], card: Card) -> float:
     if node.is_op(*_FREE):
         return 0.0
     traffic = sum(_bytes(value) for value in read) + sum(_written(value) for value in node.outputs)
-    peak = card.int8 if is_int8(node) else card.half
+    peak = card.int8 if eight_bits(node) else card.half
     busy = max(2 * macs(node) / (peak * _PEAK), traffic / (card.bandwidth * _BANDWIDTH))
     launches = 1
     if node.is_op(*_PRODUCTS) and read[0].is_input and read[0].dtype is DType.FLOAT:

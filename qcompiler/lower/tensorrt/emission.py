@@ -87,8 +87,8 @@ def emit_weights(
 def _levels(group: Group, form: Form) -> tuple[Array, Array]:
     assert group.weight is not None and group.weight.constant is not None
     levels, scale, zero = form.levels(np.asarray(group.weight.constant.numpy(), np.float32))
-    if levels.dtype != np.int8 or np.any(zero):
-        raise LoweringError(f"weights of '{group.name}' are not int8 around zero, which TensorRT takes alone")
+    if form.weight.dtype not in (DType.INT8, DType.FLOAT8E4M3FN) or np.any(zero):
+        raise LoweringError(f"weights of '{group.name}' are not 8 bits around zero, which TensorRT takes alone")
     return levels, scale
 
 
@@ -97,14 +97,14 @@ def _dequantized(copy: Model, node: Node, group: Group, levels: Array, scale: Ar
     assert group.weight is not None
     name, axis = group.weight.name, {"axis": group.weight_axis}
     scales = graph.add_constant(tensor(scale), f"{name}_scale")
-    zeros = graph.add_constant(tensor(np.zeros(scale.shape, np.int8)), f"{name}_zero_point")
+    zeros = graph.add_constant(tensor(np.zeros(scale.shape, levels.dtype)), f"{name}_zero_point")
     if as_float:
         shape = [1] * levels.ndim
         shape[group.weight_axis] = -1
         floats = levels.astype(np.float32) * scale.reshape(shape)
         held = graph.add_constant(tensor(floats), f"{name}_rounded")
         to = Node("QuantizeLinear", [held, scales, zeros], axis, name=f"{name}/quantize")
-        to.output.name, to.output.type = f"{name}_quantized", TensorType(DType.INT8, levels.shape)
+        to.output.name, to.output.type = f"{name}_quantized", TensorType(zeros.dtype, levels.shape)
         graph.insert_before(node, to)
         quantized = to.output
     else:

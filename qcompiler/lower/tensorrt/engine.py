@@ -15,10 +15,10 @@ from typing import Any
 
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model
-from qcompiler.lower.tensorrt.cost import is_int8
+from qcompiler.lower.tensorrt.cost import eight_bits
 from qcompiler.lower.tensorrt.plan import Layer, layers_of_inspector, layers_of_plan
 
-__all__ = ["Engine", "ask_parser", "build_engines", "engine_record", "package", "planned_int8"]
+__all__ = ["Built", "Engine", "build_engines", "engine_record", "package", "planned_8_bits", "refusal"]
 
 _PACKAGES = ("tensorrt", "tensorrt_rtx")
 _LONGEST = 3600.0  # seconds that a build may take: TensorRT measures every kernel that it could use
@@ -26,7 +26,7 @@ _LONGEST = 3600.0  # seconds that a build may take: TensorRT measures every kern
 
 @dataclass(frozen=True)
 class Engine:
-    """A built engine and its layers; ``path`` is where it lies until it is moved."""
+    """A built engine and its layers; ``path`` is where it lies."""
 
     architecture: str
     path: Path
@@ -46,25 +46,40 @@ def package() -> str:
     return ""
 
 
-def planned_int8(model: Model) -> list[str]:
+def planned_8_bits(model: Model) -> list[str]:
     """Names of the products of the main graph that are written to run in 8 bits."""
-    return [node.name for node in model.graph if is_int8(node)]
+    return [node.name for node in model.graph if eight_bits(node)]
 
 
-def ask_parser(folder: Path) -> None:
-    """Raises LoweringError for the first node that TensorRT's parser refuses, in its own words. ``folder`` holds
-    ``build.json``."""
-    _run(folder, ["--check"])
+def refusal(folder: Path) -> str:
+    """What TensorRT's parser says of the first node that it refuses, with the node; empty where it takes all of them,
+    and where it cannot be asked. ``folder`` holds ``build.json``."""
+    said, _ = _run(folder, ["--check"])
+    return next((_refused(item["refused"]) for item in said if "refused" in item), "")
 
 
-def build_engines(folder: Path) -> tuple[list[Engine], list[str]]:
-    """The engines that ``folder/build.json`` asks for, and what could not be built, in words.
+@dataclass(frozen=True)
+class Built:
+    """``engines`` of one build, by which package, and what could not be built, in words."""
 
-    Raises LoweringError where the parser refuses the model or the builder falls over.
-    """
-    engines, problems = [], []
-    for item in _run(folder, []):
-        if "problem" in item:
+    package: str
+    engines: tuple[Engine, ...]
+    problems: tuple[str, ...]
+
+
+def build_engines(folder: Path) -> Built:
+    """The engines that ``folder/build.json`` asks for; they and files about them are left in ``folder``."""
+    said, failure = _run(folder, [])
+    engines: list[Engine] = []
+    problems: list[str] = []
+    builder = ""
+    for item in said:
+        if "package" in item:
+            builder = f"{item['package']} {item['version']}"
+        elif "refused" in item:
+            problems.append(f"no engine could be built: {_refused(item['refused'])}")
+            failure = ""
+        elif "problem" in item:
             problems.append(f"no engine for {item['arch']}: {item['problem']}")
         elif "file" in item:
             path = folder / item["file"]
@@ -74,7 +89,9 @@ def build_engines(folder: Path) -> tuple[list[Engine], list[str]]:
                 layers = []
                 problems.append(f"the layers of {item['file']} are not known: {error.what}")
             engines.append(Engine(item["arch"], path, item["seconds"], tuple(layers)))
-    return engines, problems
+    if failure:
+        problems.append(f"no engine could be built: {failure}")
+    return Built(builder, tuple(engines), tuple(problems))
 
 
 def _layers(path: Path) -> list[Layer]:
@@ -86,7 +103,7 @@ def _layers(path: Path) -> list[Layer]:
 
 def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
     """What the report says of ``engine``: of the ``planned`` int8 nodes those found in int8, and the rest by name."""
-    found = {node for layer in engine.layers if layer.in_int8 for node in layer.nodes}
+    found = {node for layer in engine.layers if layer.in_8_bits for node in layer.nodes}
     return {
         "architecture": engine.architecture,
         "file": f"tensorrt/{engine.path.name}",
@@ -94,7 +111,7 @@ def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
         "seconds": engine.seconds,
         "layers": len(engine.layers),
         "products": sum(layer.multiplies for layer in engine.layers),
-        "int8": sum(layer.in_int8 for layer in engine.layers),
+        "int8": sum(layer.in_8_bits for layer in engine.layers),
         "reformats": sum(layer.moves for layer in engine.layers),
         "planned": len(planned),
         "found": sum(name in found for name in planned),
@@ -102,28 +119,21 @@ def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _run(folder: Path, options: Sequence[str]) -> list[dict[str, Any]]:
-    """The lines that the build script says. Raises LoweringError."""
+def _run(folder: Path, options: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """The lines that the build script says, and why it failed; empty where it did not."""
     script = Path(__file__).with_name("build_engine.py")
     command = [sys.executable, str(script), "--settings", str(folder / "build.json"), *options]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
     except subprocess.TimeoutExpired:
-        raise LoweringError(f"building an engine took more than {_LONGEST / 60:g} minutes") from None
+        return [], f"it took more than {_LONGEST / 60:g} minutes"
     said = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
-    for item in said:
-        if "refused" in item:
-            raise LoweringError(_refusal(item["refused"]), hint=_HINT)
-    if ended.returncode:
-        words = ended.stderr.strip().splitlines()
-        why = words[-1] if words else f"it ended with status {ended.returncode}"
-        raise LoweringError(f"no engine could be built: {why}")
-    return said
+    if not ended.returncode:
+        return said, ""
+    words = ended.stderr.strip().splitlines()
+    return said, words[-1] if words else f"the builder ended with status {ended.returncode}"
 
 
-_HINT = "leave engines to onnxruntime's TensorRT provider, which runs such nodes elsewhere: --set tensorrt.engine=false"
-
-
-def _refusal(item: dict[str, str]) -> str:
+def _refused(item: dict[str, str]) -> str:
     where = f"node '{item['node']}' ({item['op']})" if item["op"] else "the model"
     return f"TensorRT's parser refuses {where}: {' '.join(item['words'].split())}"

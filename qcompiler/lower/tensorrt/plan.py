@@ -20,7 +20,7 @@ __all__ = ["Layer", "layers_of_inspector", "layers_of_plan"]
 _TOKEN = re.compile(r'"[^"]*"|[{}=]|[^\s{}="]+')
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 _MOVES = re.compile(r"__myl_(Cast|Move|Tran|Copy|Resh)+")  # a kernel is named after what it does, four letters each
-_TYPES = {"half": "float16", "bf16": "bfloat16", "fp8": "float8"}
+_TYPES = {"half": "float16", "bf16": "bfloat16", "fp8_e4m3": "float8"}
 _FORMATS = {"int8": "int8", "int4": "int4", "fp8": "float8", "fp16": "float16", "half": "float16", "bf16": "bfloat16",
             "fp32": "float", "int32": "int32", "int64": "int64", "bool": "bool"}  # fmt: skip
 _PRODUCTS = re.compile(r"corrltn|deconvolution|fully_connected|gemm|Fc|Conv")
@@ -44,9 +44,9 @@ class Layer:
     moves: bool
 
     @property
-    def in_int8(self) -> bool:
-        """True for a product that multiplies in 8 bits: all of its factors are int8."""
-        return self.multiplies and len([each for each in self.reads if each == "int8"]) >= 2
+    def in_8_bits(self) -> bool:
+        """True for a product that multiplies in 8 bits: both of its factors are int8 or float8."""
+        return self.multiplies and max(self.reads.count("int8"), self.reads.count("float8")) >= 2
 
 
 def layers_of_plan(plan: bytes) -> list[Layer]:
@@ -118,8 +118,8 @@ def _inspected(entry: Mapping[str, Any]) -> Layer:
     )
     kind = str(entry.get("LayerType", "")).lower()
     multiplies = any(word in kind for word in ("conv", "gemm", "matmul", "matrixmultiply", "fullyconnected"))
-    if multiplies and reads[:1] == ("int8",):  # weights are no inputs of the inspector's layers
-        reads = (*reads, "int8")
+    if multiplies and reads[:1] in (("int8",), ("float8",)):  # weights are no inputs of the inspector's layers
+        reads = (*reads, reads[0])
     nodes = tuple(dict.fromkeys(_NODE.findall(str(entry.get("Metadata", "")))))
     return Layer(
         str(entry.get("Name", "")), kind, nodes, reads, gives, multiplies, kind in ("reformat", "noop", "shuffle")

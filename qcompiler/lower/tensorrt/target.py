@@ -20,7 +20,7 @@ from qcompiler.lower.target import HALVES, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
 from qcompiler.lower.tensorrt.deployment import Deployment, build_settings, write_settings
 from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
-from qcompiler.lower.tensorrt.engine import ask_parser, build_engines, package, planned_int8
+from qcompiler.lower.tensorrt.engine import build_engines, package, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.legality import find_groups
 from qcompiler.lower.tensorrt.placement import place
 from qcompiler.lower.tensorrt.profiles import Shapes, dynamic_inputs, parse_profile, profile_of_samples
@@ -37,6 +37,9 @@ _HALVES = (CUDA_HALVES - {item for item in CUDA_HALVES if ":" in item}) | {
     "DequantizeLinear", "GroupNormalization", "InstanceNormalization", "Mish", "QuantizeLinear", "ReduceMean", "Resize",
 }  # fmt: skip
 _ARCHITECTURES = (86, 89, 120)
+_ELSEWHERE = "--set tensorrt.engine=false leaves engines to onnxruntime's TensorRT provider, which runs it elsewhere"
+_PRODUCTS = {"int8": DType.INT8, "float8": DType.FLOAT8E4M3FN}
+_FLOAT8_SINCE = 89  # compute capability of the first cards that multiply in 8-bit floats
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class TensorRt(Target):
     """TensorRT on a card of NVIDIA's.
 
     ``architectures`` are what engines are built for where the package can build for cards that are not here (TensorRT
-    for RTX); costs are estimated for the first of them. Options, ``--set tensorrt.OPTION=VALUE``: ``floats`` is what
+    for RTX); costs are estimated for the first of them. Options, ``--set tensorrt.OPTION=VALUE``: ``products`` is what
+    is multiplied, int8 or float8 (E4M3, from sm_89 on); ``floats`` what
     stays float, float16, bfloat16 or float32; ``weights`` how int8 weights are stored, int8 or float (behind a
     QuantizeLinear, for readers that know no other form); ``transposed`` quantizes transposed convolutions too;
     ``profile`` is INPUT:MIN,OPT,MAX for inputs with dynamic axes; ``refit`` builds engines whose weights can be
@@ -52,6 +56,7 @@ class TensorRt(Target):
     """
 
     architectures: tuple[int, ...] = _ARCHITECTURES
+    products: str = "int8"
     floats: str = "float16"
     weights: str = "int8"
     transposed: bool = False
@@ -61,9 +66,16 @@ class TensorRt(Target):
 
     name: ClassVar[str] = "tensorrt"
     description: ClassVar[str] = "TensorRT: int8 around zero by Q/DQ, float16 for the rest, and engines"
-    options: ClassVar[tuple[str, ...]] = ("floats", "weights", "transposed", "profile", "refit", "engine")
+    options: ClassVar[tuple[str, ...]] = ("products", "floats", "weights", "transposed", "profile", "refit", "engine")
 
     def __post_init__(self) -> None:
+        if self.products not in _PRODUCTS:
+            raise ValueError(f"products cannot be '{self.products}'; they are one of {', '.join(_PRODUCTS)}")
+        if self.products == "float8" and self.architectures == _ARCHITECTURES:
+            newer = tuple(item for item in _ARCHITECTURES if item >= _FLOAT8_SINCE)
+            object.__setattr__(self, "architectures", newer)
+        if self.products == "float8" and min(self.architectures, default=_FLOAT8_SINCE) < _FLOAT8_SINCE:
+            raise ValueError(f"sm_{min(self.architectures)} has no 8-bit floats; cards from sm_{_FLOAT8_SINCE} on have")
         if self.floats not in _FLOATS:
             raise ValueError(f"floats cannot be '{self.floats}'; it is one of {', '.join(_FLOATS)}")
         if self.weights not in _WEIGHTS:
@@ -85,7 +97,7 @@ class TensorRt(Target):
 
     def stand_in(self) -> str:
         """onnxruntime on the processor, which computes what the graph says; engines are built and not run here."""
-        builds = f"engines by {package()}" if package() else "no engines: pip install 'qcompiler[tensorrt]'"
+        builds = f"engines by {package()}" if package() else "no engines: pip install 'qcompiler[tensorrt-rtx]'"
         return f"numbers by onnxruntime's CPU provider; {builds}"
 
     @property
@@ -102,22 +114,24 @@ class TensorRt(Target):
         return runs_as(node)
 
     def refuses(self, spec: QuantSpec) -> str:
-        """Everything but signed integers around zero of 8 bits, and of 4 for weights."""
+        """Everything but 8 bits around zero, and 4 for weights."""
         if spec.dtype in HALVES:
             return ""
         if not spec.symmetric:
             return "TensorRT takes integers around zero alone"
-        if spec.dtype is not DType.INT8 and not (spec.dtype is DType.INT4 and spec.axis is not None):
+        if spec.dtype not in (DType.INT8, _PRODUCTS[self.products]) and not (
+            spec.dtype is DType.INT4 and spec.axis is not None
+        ):
             return f"TensorRT has no {spec.dtype.name.lower()} there"
         return "" if spec.dtype is DType.INT4 or not spec.block else "TensorRT has blocks of 4 bits alone"
 
     def activation_spec(self) -> QuantSpec:
-        """Symmetric int8 per tensor."""
-        return QuantSpec(DType.INT8, symmetric=True)
+        """Symmetric per tensor."""
+        return QuantSpec(_PRODUCTS[self.products], symmetric=True)
 
     def weight_spec(self, axis: int) -> QuantSpec:
-        """Symmetric int8 per output channel."""
-        return QuantSpec(DType.INT8, symmetric=True, axis=axis)
+        """Symmetric per output channel."""
+        return QuantSpec(_PRODUCTS[self.products], symmetric=True, axis=axis)
 
     def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
         """Convolutions and matrix products, those of two activations too; see :mod:`.legality`."""
@@ -138,9 +152,10 @@ class TensorRt(Target):
         mapping: dict[Value, Value] = {}
         copy = clone_model(model, mapping)
         half = _FLOATS[self.floats]
-        since = max(_HALVES_SINCE[self.floats], needed_opset(_portable(plan)))
+        since = max(_HALVES_SINCE[self.floats], _HALVES_SINCE["float16"] if self.products == "float8" else 0)
+        since = max(since, needed_opset(_portable(plan)))
         if copy.opset < since and (reason := upgrade_opset(copy, since)):
-            raise LoweringError(f"Q/DQ in {self.floats} or blocks need operator set {since}: {reason}")
+            raise LoweringError(f"Q/DQ in {self.products} and {self.floats} need operator set {since}: {reason}")
         static = [group for group, form in plan.items() if form.kind == STATIC]
         grid = None if half is None else half.numpy
         emit_weights(copy, mapping, plan, static, self.weights == "float", grid)
@@ -178,7 +193,9 @@ class TensorRt(Target):
         """Raises LoweringError for the first node that TensorRT's parser refuses, where it is installed."""
         if self.engine and package():
             with tempfile.TemporaryDirectory(prefix="qcompiler-") as name:
-                ask_parser(_staged(Path(name), model, {}, self))
+                refused = refusal(_staged(Path(name), model, {}, self))
+            if refused:
+                raise LoweringError(refused, hint=_ELSEWHERE)
 
     def artifacts(
         self, model: Model, samples: Iterable[Mapping[str, Any]], progress: Callable[[str], None]
@@ -193,22 +210,19 @@ class TensorRt(Target):
             if not self.profile
         ]
         settings = build_settings(shapes, self.architectures, self.refit)
-        planned = tuple(planned_int8(model))
+        planned = tuple(planned_8_bits(model))
         if not self.engine:
             return Deployment(settings, planned, "", problems=tuple(problems))
         if not package():
             problems.append(
-                "no engine was built, since TensorRT is not installed: run tensorrt/build.sh where it is,"
-                " or pip install 'qcompiler[tensorrt]'"
+                "no engine was built, since TensorRT is not installed: run tensorrt/build.sh where it is, or"
+                " pip install 'qcompiler[tensorrt]' (TensorRT, with a card) or 'qcompiler[tensorrt-rtx]' (without one)"
             )
             return Deployment(settings, planned, "", problems=tuple(problems))
         progress("building engines")
         held = Path(tempfile.mkdtemp(prefix="qcompiler-"))
-        try:
-            engines, failed = build_engines(_staged(held, model, shapes, self))
-        except LoweringError as error:
-            return Deployment(settings, planned, package(), problems=(*problems, error.what), held=held)
-        return Deployment(settings, planned, package(), tuple(engines), tuple(problems + failed), held)
+        built = build_engines(_staged(held, model, shapes, self))
+        return Deployment(settings, planned, built.package, built.engines, (*problems, *built.problems), held)
 
 
 def _staged(folder: Path, model: Model, shapes: Shapes, target: TensorRt) -> Path:
