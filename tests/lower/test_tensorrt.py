@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError, UsageError
 from qcompiler.ir import Model, Node, QuantSpec, verify
-from qcompiler.lower import STATIC, WEIGHTS, Form, TensorRt
+from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, TensorRt
 from qcompiler.lower.tensorrt import layers_of_inspector, layers_of_plan, package
 from qcompiler.lower.tensorrt.cost import eight_bits, node_seconds
 from qcompiler.lower.tensorrt.deployment import build_settings, trtexec_command
 from qcompiler.lower.tensorrt.engine import planned_8_bits, refusal
+from qcompiler.lower.tensorrt.plugins import without_hidden
 from qcompiler.lower.tensorrt.profiles import parse_profile, profile_of_samples
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
 from tests.lower.models import model_of, proto_of
@@ -211,11 +212,11 @@ def test_the_estimate_knows_int8_and_fusion() -> None:
 
 # Profiles
 
-DYNAMIC = "agraph (float[N,3,H,W] x, float[N] s) => (float[N,3,H,W] y) { y = Relu(x) t = Relu(s) }"
+SHAPED = "agraph (float[N,3,H,W] x, float[N] s) => (float[N,3,H,W] y) { y = Relu(x) t = Relu(s) }"
 
 
 def test_a_profile() -> None:
-    model = model_of(DYNAMIC, 17)
+    model = model_of(SHAPED, 17)
     found = parse_profile("x:1x3x32x32,1x3x640x640,4x3x960x960; s:1,1,4", model)
     assert found == {"x": ((1, 3, 32, 32), (1, 3, 640, 640), (4, 3, 960, 960)), "s": ((1,), (1,), (4,))}
     assert parse_profile("x:2x3x8x8;s:2", model)["x"] == ((2, 3, 8, 8),) * 3
@@ -239,12 +240,12 @@ def test_a_profile() -> None:
 )  # fmt: skip
 def test_wrong_profiles(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parse_profile(text, model_of(DYNAMIC, 17))
+        parse_profile(text, model_of(SHAPED, 17))
     assert said in caught.value.what
 
 
 def test_the_profile_of_samples() -> None:
-    model = model_of(DYNAMIC, 17)
+    model = model_of(SHAPED, 17)
     shapes = [(1, 32, 64), (1, 32, 64), (2, 64, 32)]
     samples = [{"x": np.zeros((n, 3, h, w), np.float32), "s": np.zeros(n, np.float32)} for n, h, w in shapes]
     assert profile_of_samples(model, samples) == {
@@ -336,3 +337,79 @@ def test_names_of_nodes_are_unlike() -> None:
     made = lowered(model_of(CONV, 17, **WEIGHT))
     names = [node.name for node in made.graph if isinstance(node, Node)]
     assert len(set(names)) == len(names)
+
+
+# Plugins
+
+
+@pytest.fixture(scope="module")
+def plugged() -> tuple[Model, Model, Any]:
+    """A product whose rows are quantized in every run, and a static one behind it."""
+    pytest.importorskip("triton")
+    text = "agraph (float[4,64] x) => (float[4,32] y) { a = MatMul(x, w1)  b = Add(a, b1)  r = Relu(b)  y = MatMul(r, w2) }"
+    model = model_of(text, 17, w1=(64, 64), b1=(64,), w2=(64, 32))
+    target = TensorRt(plugins=True, architectures=(86, 90))
+    observe(model, target)
+    first, second = target.groups(model)[0]
+    plan = {first: Form(DYNAMIC, target.weight_spec(1)), second: Form(STATIC, target.weight_spec(1))}
+    made = target.lower(model, plan)
+    feed = {"x": np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)}
+    return model, made, target.artifacts(made, [feed], lambda _: None)
+
+
+def test_plugins_stand_beside_pairs(plugged: tuple[Model, Model, Any]) -> None:
+    model, made, _ = plugged
+    verify(made)
+    assert [node.op_type for node in made.graph if node.domain] == ["DynamicMatMul"]
+    assert planned_8_bits(made) == ["y"]
+    assert noise(model, made) < 0.001
+
+
+def test_a_plugin_is_a_call_with_arguments_in_order(plugged: tuple[Model, Model, Any], tmp_path: Path) -> None:
+    """Inputs, int32 sizes, outputs: as many as the kernel has parameters, once what Triton appends is gone."""
+    made = plugged[2]
+    made.write(tmp_path)
+    folder = tmp_path / "tensorrt"
+    (item,) = json.loads((folder / "plugins.json").read_text())
+    staged = onnx.load(folder / "model.onnx")
+    (node,) = [node for node in staged.graph.node if node.op_type == item["name"]]
+    attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+    assert attributes == {"plugin_namespace": b"qcompiler", "plugin_version": b"1", "aot": 1}
+    assert not node.domain and not staged.functions
+    held = {one.name: one for one in staged.graph.initializer}
+    kinds = [onnx.numpy_helper.to_array(held[name]).dtype.name if name in held else "float32" for name in node.input]
+    assert kinds == item["inputs"] and item["sizes"] == [4, 64, 64]
+    for capability, card in item["cards"].items():
+        text = (folder / "plugins" / card["ptx"]).read_text()
+        entry = text[text.index(".entry") : text.index(")", text.index(".entry"))]
+        assert card["entry"] in entry
+        assert entry.count(".param") == len(item["inputs"]) + len(item["sizes"]) + len(item["outputs"])
+        _assembles(folder / "plugins" / card["ptx"], f"sm_{capability}{'a' if capability == '90' else ''}")
+    assert made.record()["tensorrt"]["command"] == "python3 build_engine.py"
+    if package().startswith("tensorrt_rtx"):
+        assert any("plugins cannot be registered: No module named 'tensorrt'" in text for text in made.problems)
+
+
+def _assembles(path: Path, architecture: str) -> None:
+    import triton
+
+    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    subprocess.run([assembler, f"-arch={architecture}", path, "-o", "/dev/null"], check=True, capture_output=True)
+
+
+def test_memory_that_triton_hands_over_cannot_be_taken_away() -> None:
+    ptx = ".visible .entry f(\n\t.param .u64 f_param_0,\n\t.param .u64 f_param_1,\n\t.param .u64 f_param_2\n)\n{ ld.param.u64 %rd1, [f_param_1]; }"
+    assert without_hidden(ptx, "f", 1).count(".param .u64") == 2
+    with pytest.raises(LoweringError, match="memory that Triton hands over"):
+        without_hidden(ptx, "f", 2)
+    with pytest.raises(LoweringError, match="no entry 'g'"):
+        without_hidden(ptx, "g", 1)
+
+
+@needs_builder
+def test_the_parser_looks_for_the_plugin(plugged: tuple[Model, Model, Any], tmp_path: Path) -> None:
+    """TensorRT for RTX has no Python plugins: its parser says whose name and namespace it misses."""
+    plugged[2].write(tmp_path)
+    settings_file = tmp_path / "tensorrt" / "build.json"
+    settings_file.write_text(json.dumps(json.loads(settings_file.read_text()) | {"plugins": None}))
+    assert "DynamicMatMul_0" in refusal(tmp_path / "tensorrt")

@@ -23,6 +23,7 @@ __all__ = [
     "explicit_pads",
     "find_groups",
     "glue_nodes",
+    "group_around",
     "keeps_range",
     "upsampling",
 ]
@@ -49,11 +50,12 @@ def find_groups(model: Model) -> tuple[list[Group], dict[Node, str]]:
             if reason:
                 refused[node] = reason
             else:
-                groups.append(_group(node))
+                groups.append(group_around(node))
     return groups, refused
 
 
-def _group(node: Node) -> Group:
+def group_around(node: Node) -> Group:
+    """The group of what a kernel can do around ``node``."""
     chain = chain_of(node)
     clustered = clustered_of(node) is not None
     fixed = node.input(1) is not None and node.inputs[1].constant is not None  # type: ignore[union-attr]

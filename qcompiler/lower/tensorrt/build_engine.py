@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+__all__ = ["build", "find_package", "main"]
+
 
 def find_package(names: Sequence[str] = ("tensorrt", "tensorrt_rtx")) -> Any:
     """The first of the packages that is installed and loads, or None."""
@@ -43,7 +45,10 @@ def parsed(trt: Any, builder: Any, logger: Any, model: Path, plugins: Path | Non
     """The network of the ONNX file ``model``. Raises Failure with the parser's own words."""
     if plugins:
         sys.path.insert(0, str(plugins.parent))
-        importlib.import_module(plugins.stem).register()
+        try:
+            importlib.import_module(plugins.stem).register()
+        except (ImportError, LookupError, OSError) as wrong:
+            raise Failure(f"the plugins cannot be registered: {wrong}") from None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.lower.tensorrt.engine import Engine, engine_record
+from qcompiler.lower.tensorrt.plugins import Plugins
 from qcompiler.lower.tensorrt.profiles import Shapes
 
 __all__ = ["FOLDER", "Deployment", "build_settings", "trtexec_command", "write_settings"]
@@ -27,7 +28,8 @@ class Deployment:
 
     settings: dict[str, Any]
     planned: tuple[str, ...]
-    package: str
+    plugins: Plugins | None = None
+    package: str = ""
     engines: tuple[Engine, ...] = ()
     problems: tuple[str, ...] = ()
     held: Path | None = None
@@ -35,6 +37,11 @@ class Deployment:
     def __post_init__(self) -> None:
         if self.held is not None:
             weakref.finalize(self, shutil.rmtree, self.held, ignore_errors=True)
+
+    @property
+    def command(self) -> str:
+        """The command line that builds the engine in the folder; trtexec cannot register plugins."""
+        return trtexec_command(self.settings) if self.plugins is None else "python3 build_engine.py"
 
     def record(self) -> dict[str, Any]:
         """The report's ``tensorrt``, and its ``fused`` by what was found in the engines."""
@@ -45,7 +52,7 @@ class Deployment:
         return {
             "tensorrt": {
                 "package": self.package or None,
-                "command": trtexec_command(self.settings),
+                "command": self.command,
                 "profile": self.settings["profile"],
                 "engines": engines,
             },
@@ -57,9 +64,11 @@ class Deployment:
         inside = folder / FOLDER
         inside.mkdir()
         write_settings(inside, self.settings)
+        if self.plugins is not None:
+            self.plugins.write(inside)
         shutil.copyfile(Path(__file__).with_name("build_engine.py"), inside / "build_engine.py")
         script = inside / "build.sh"
-        script.write_text(_SHELL.format(command=trtexec_command(self.settings)), encoding="utf-8")
+        script.write_text(_SHELL.format(command=self.command), encoding="utf-8")
         script.chmod(0o755)
         (inside / "onnxruntime.json").write_text(_json(_providers(self.settings["profile"])), encoding="utf-8")
         if self.held is not None:
@@ -69,14 +78,14 @@ class Deployment:
 
 
 _SHELL = """#!/bin/sh
-# Builds the engine for the card that is here, with TensorRT's own tool. For TensorRT for RTX: build_engine.py
+# Builds the engine for the card that is here. For TensorRT for RTX: build_engine.py
 cd "$(dirname "$0")" || exit 1
 {command} "$@"
 """
 
 
 def build_settings(
-    profile: Shapes, architectures: Sequence[int], refit: bool, model: str = "../model.onnx"
+    profile: Shapes, architectures: Sequence[int], refit: bool, model: str = "../model.onnx", plugins: bool = False
 ) -> dict[str, Any]:
     """What ``build.json`` holds: the model's path from there, the profile, cards and options."""
     return {
@@ -84,6 +93,7 @@ def build_settings(
         "profile": {name: [list(shape) for shape in shapes] for name, shapes in profile.items()},
         "architectures": [f"sm_{capability}" for capability in architectures],
         "refit": refit,
+        "plugins": "register_plugins.py" if plugins else None,
     }
 
 

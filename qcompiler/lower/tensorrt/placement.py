@@ -36,8 +36,9 @@ class Placement:
     residuals: list[Node] = field(default_factory=list)
 
 
-def place(graph: Graph, groups: Collection[Group]) -> Placement:
-    """The pairs that the static ``groups`` of ``graph`` need. Raises LoweringError for a value without a range.
+def place(graph: Graph, groups: Collection[Group], taken: Collection[Node] = ()) -> Placement:
+    """The pairs that the static ``groups`` of ``graph`` need; nodes of ``taken`` become something else. Raises
+    LoweringError for a value without a range.
 
     Linear in the size of the graph.
     """
@@ -62,7 +63,7 @@ def place(graph: Graph, groups: Collection[Group]) -> Placement:
             _add(found, value, shared[value], [(node, place_of)])
         for value in node.outputs:
             found.reads.setdefault(value, [])
-    _residuals(graph, anchors, found)
+    _residuals(graph, anchors, found, taken)
     return found
 
 
@@ -127,11 +128,11 @@ def _much_finer(own: Quantization, common: Quantization) -> bool:
     return bool(common.scale > _OWN_SCALE * own.scale)
 
 
-def _residuals(graph: Graph, anchors: Collection[Node], found: Placement) -> None:
+def _residuals(graph: Graph, anchors: Collection[Node], found: Placement, taken: Collection[Node]) -> None:
     """Sums whose result is read in 8 bits: what joins the result of a product there is read in 8 bits too."""
     for node in graph:
         a, b = (node.inputs[0], node.inputs[1]) if node.is_op("Add") else (None, None)
-        if a is None or b is None or a is b or a.const is not None or b.const is not None:
+        if node in taken or a is None or b is None or a is b or a.const is not None or b.const is not None:
             continue
         if a.quant is None or b.quant is None or not _alike(a, b) or not _feeds_int8(node.output, found):
             continue

@@ -14,16 +14,20 @@ from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError, UsageError
 from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model, integer_range
 from qcompiler.kernels import CARDS, Card
+from qcompiler.lower.cuda.emission import emit_kernels
+from qcompiler.lower.cuda.legality import group_around
+from qcompiler.lower.cuda.partition import open_program
 from qcompiler.lower.halves import CUDA_HALVES, to_halves
 from qcompiler.lower.rounding import in_float32
-from qcompiler.lower.target import HALVES, STATIC, WEIGHTS, Group, Plan, Target
+from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
 from qcompiler.lower.tensorrt.deployment import Deployment, build_settings, write_settings
 from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
 from qcompiler.lower.tensorrt.engine import build_engines, package, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.legality import find_groups
 from qcompiler.lower.tensorrt.placement import place
-from qcompiler.lower.tensorrt.profiles import Shapes, dynamic_inputs, parse_profile, profile_of_samples
+from qcompiler.lower.tensorrt.plugins import has_kernels, stage_plugins
+from qcompiler.lower.tensorrt.profiles import dynamic_inputs, parse_profile, profile_of_samples
 from qcompiler.lower.weight_only import emit_weight_only, needed_opset
 from qcompiler.onnx_io import open_session, save, upgrade_opset
 from qcompiler.runtime import Runner
@@ -52,7 +56,8 @@ class TensorRt(Target):
     stays float, float16, bfloat16 or float32; ``weights`` how int8 weights are stored, int8 or float (behind a
     QuantizeLinear, for readers that know no other form); ``transposed`` quantizes transposed convolutions too;
     ``profile`` is INPUT:MIN,OPT,MAX for inputs with dynamic axes; ``refit`` builds engines whose weights can be
-    replaced; ``engine`` false leaves building to others.
+    replaced; ``engine`` false leaves building to others; ``plugins``, an experiment, offers matrix products
+    whose rows are quantized in every run, by kernels that become plugins.
     """
 
     architectures: tuple[int, ...] = _ARCHITECTURES
@@ -63,10 +68,20 @@ class TensorRt(Target):
     profile: str = ""
     refit: bool = False
     engine: bool = True
+    plugins: bool = False
 
     name: ClassVar[str] = "tensorrt"
     description: ClassVar[str] = "TensorRT: int8 around zero by Q/DQ, float16 for the rest, and engines"
-    options: ClassVar[tuple[str, ...]] = ("products", "floats", "weights", "transposed", "profile", "refit", "engine")
+    options: ClassVar[tuple[str, ...]] = (
+        "products",
+        "floats",
+        "weights",
+        "transposed",
+        "profile",
+        "refit",
+        "engine",
+        "plugins",
+    )
 
     def __post_init__(self) -> None:
         if self.products not in _PRODUCTS:
@@ -138,8 +153,12 @@ class TensorRt(Target):
         return find_groups(model, self.transposed)
 
     def kinds(self, group: Group) -> frozenset[str]:
-        """TensorRT finds no ranges by itself, so nothing is dynamic; products of two activations have no weights."""
-        return frozenset({STATIC} if group.weight is None else {STATIC, WEIGHTS})
+        """TensorRT finds no ranges by itself, so only plugins are dynamic; products of two activations have no
+        weights."""
+        if group.weight is None:
+            return frozenset({STATIC})
+        own = self.plugins and group.anchor.is_op("MatMul", "Gemm")
+        return frozenset({STATIC, DYNAMIC, WEIGHTS} if own else {STATIC, WEIGHTS})
 
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
         """Everything that is float: what is not quantized may run in float16 where its range is known."""
@@ -157,10 +176,14 @@ class TensorRt(Target):
         if copy.opset < since and (reason := upgrade_opset(copy, since)):
             raise LoweringError(f"Q/DQ in {self.products} and {self.floats} need operator set {since}: {reason}")
         static = [group for group, form in plan.items() if form.kind == STATIC]
+        kernels = {group_around(group.anchor): form for group, form in plan.items() if form.kind == DYNAMIC}
+        taken = {node for group in kernels for node in group.nodes}
         grid = None if half is None else half.numpy
         emit_weights(copy, mapping, plan, static, self.weights == "float", grid)
-        emit_pairs(copy, mapping, place(model.graph, static), grid)
+        emit_pairs(copy, mapping, place(model.graph, static, taken), grid)
         emit_weight_only(copy, mapping, _portable(plan))
+        if kernels:
+            emit_kernels(copy, mapping, kernels, ())
         if half is not None:
             to_halves(copy, _magnitudes(copy), operators=_HALVES, dtype=half)
         return copy
@@ -170,7 +193,10 @@ class TensorRt(Target):
         return replace(self, floats="float32") if self.floats != "float32" else None
 
     def open(self, model: Model, threads: int) -> Runner:
-        """onnxruntime on the processor, which does what the graph says, halves rounded; nothing is fused."""
+        """onnxruntime on the processor, which does what the graph says, halves rounded; nothing is fused. Kernels run
+        by their references."""
+        if has_kernels(model):
+            return open_program(model, threads=threads, device="cpu")
         if any(value.dtype in HALVES for node in model.graph for value in node.outputs):
             model = clone_model(model)
             in_float32(model.graph)
@@ -193,7 +219,9 @@ class TensorRt(Target):
         """Raises LoweringError for the first node that TensorRT's parser refuses, where it is installed."""
         if self.engine and package():
             with tempfile.TemporaryDirectory(prefix="qcompiler-") as name:
-                refused = refusal(_staged(Path(name), model, {}, self))
+                save(model, Path(name) / "model.onnx")
+                write_settings(Path(name), build_settings({}, (), False, "model.onnx"))
+                refused = refusal(Path(name))
             if refused:
                 raise LoweringError(refused, hint=_ELSEWHERE)
 
@@ -209,27 +237,39 @@ class TensorRt(Target):
             for name, (low, _, high) in shapes.items()
             if not self.profile
         ]
-        settings = build_settings(shapes, self.architectures, self.refit)
-        planned = tuple(planned_8_bits(model))
+        plugins = None
+        if has_kernels(model):
+            progress("compiling plugins")
+            plugins = stage_plugins(model, next(iter(samples)), self.architectures)
+            problems += [*plugins.problems, "plugins are an experiment that no card has run"]
+        made = Deployment(
+            build_settings(
+                shapes, self.architectures, self.refit, "model.onnx" if plugins else "../model.onnx", bool(plugins)
+            ),
+            tuple(planned_8_bits(model)),
+            plugins,
+        )
         if not self.engine:
-            return Deployment(settings, planned, "", problems=tuple(problems))
+            return replace(made, problems=tuple(problems))
         if not package():
             problems.append(
                 "no engine was built, since TensorRT is not installed: run tensorrt/build.sh where it is, or"
                 " pip install 'qcompiler[tensorrt]' (TensorRT, with a card) or 'qcompiler[tensorrt-rtx]' (without one)"
             )
-            return Deployment(settings, planned, "", problems=tuple(problems))
+            return replace(made, problems=tuple(problems))
         progress("building engines")
         held = Path(tempfile.mkdtemp(prefix="qcompiler-"))
-        built = build_engines(_staged(held, model, shapes, self))
-        return Deployment(settings, planned, built.package, built.engines, (*problems, *built.problems), held)
-
-
-def _staged(folder: Path, model: Model, shapes: Shapes, target: TensorRt) -> Path:
-    """``folder`` with the model and the settings that build it."""
-    save(model, folder / "model.onnx")
-    write_settings(folder, build_settings(shapes, target.architectures, target.refit, "model.onnx"))
-    return folder
+        if plugins is None:
+            save(model, held / "model.onnx")
+        else:
+            plugins.write(held)
+        write_settings(
+            held, made.settings | {"model": "model.onnx"} | ({"plugins": "register_plugins.py"} if plugins else {})
+        )
+        built = build_engines(held)
+        return replace(
+            made, package=built.package, engines=built.engines, problems=(*problems, *built.problems), held=held
+        )
 
 
 def _portable(plan: Plan) -> Plan:
