@@ -39,7 +39,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "cifar10-cnn": {"count": 400, "min_speedup": 0.0},
     "ppocrv3-det": {"count": 64, "min_sqnr": 18,
                     "settings": ["tensorrt.profile=x:1x3x64x64,1x3x416x416,1x3x960x960"]},
-    "minilm-l6": {"count": 256, "min_sqnr": 18.5, "budget": 1},
+    "minilm-l6": {"count": 128, "min_sqnr": 18.5},
 }  # fmt: skip
 
 MODELOPT = """

@@ -57,7 +57,8 @@ def layers_of_plan(plan: bytes) -> list[Layer]:
         text = plan[start.start() : plan.find(b"\0", start.start())].decode("utf-8", "replace")
         head, _, body = text.partition("\nmain {\n")
         types = {item["name"]: item["type"] for kind, item in _records(head) if kind in ("tensor", "sub_tensor")}
-        found += [_layer(kind, item, types) for kind, item in _records(body) if "layers" in item]
+        made = (_layer(kind, item, types) for kind, item in _records(body) if "layers" in item)
+        found += [layer for layer in made if layer.reads or layer.gives]  # the others wait for one another
     if not programs:
         raise LoweringError("the engine holds no program that could be read", hint="load it where there is a card")
     return found
