@@ -21,7 +21,7 @@ import onnx
 
 import qcompiler as qc
 from benchmarks.zoo import model_path, samples
-from qcompiler.compiler import input_specs
+from qcompiler.compiler import input_specs, name_all
 from qcompiler.data import open_dataset, split
 from qcompiler.ir import Model
 from qcompiler.lower import TensorRt
@@ -54,19 +54,21 @@ quantize(source, quantize_mode="int8", calibration_data=dict(np.load(data)), cal
 def engines(model: Model, feeds: list[dict[str, Any]]) -> list[str]:
     """One line an architecture, or why there is no engine."""
     infer_types(model)
+    name_all(model)
     planned = [node.name for node in model.graph if eight_bits(node)]
     shapes = profile_of_samples(model, feeds)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save(model, folder / "model.onnx")
-        write_settings(folder, build_settings(shapes, TensorRt().architectures, False, "model.onnx"))
+        write_settings(folder, build_settings(shapes, TensorRt().cards, False, "model.onnx"))
         built = build_engines(folder)
         lines = [problem[:160] for problem in built.problems]
         for engine in built.engines:
             found = engine_record(engine, planned)
             lines.append(
                 f"{engine.architecture}: {found['found']} of {found['planned']} planned in int8,"
-                f" {found['layers']} launches, {found['products']} products, {found['reformats']} reformats"
+                f" {found['layers']} launches, {found['products']} products ({found['int8']} int8),"
+                f" {found['reformats']} reformats"
             )
         return lines
 
@@ -151,7 +153,8 @@ def main() -> None:
         for item in report["tensorrt"]["engines"]:
             print(
                 f"    {item['architecture']}: {item['found']} of {item['planned']} planned in int8,"
-                f" {item['layers']} launches, {item['products']} products, {item['reformats']} reformats", flush=True
+                f" {item['layers']} launches, {item['products']} products ({item['int8']} int8),"
+                f" {item['reformats']} reformats", flush=True
             )  # fmt: skip
         dataset = open_dataset(arrays, input_specs(load(model_path(name))))
         calibration, scoring = split(dataset)

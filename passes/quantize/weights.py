@@ -60,16 +60,20 @@ class QuantizeWeights(Pass):
         return offer(context, large, lambda group: self._accepted(context.target, group))
 
     def _accepted(self, target: Target, group: Group) -> Form:
-        """The form that ``target`` takes; for one that has no blocks of 8 bits a scale for each channel will do."""
+        """The form that ``target`` takes: blocks without zero points, or for one that has no blocks of 8 bits a scale
+        for each channel, will do."""
         form = self._form(group)
         reason = target.refuses(form.weight)
+        if reason and not form.weight.symmetric:
+            form = replace(self, symmetric=True)._form(group)
+            reason = target.refuses(form.weight)
         if reason and form.weight.block and self.bits == 8:
             form = Form(WEIGHTS, replace(form.weight, axis=group.weight_axis, block=None))
             reason = target.refuses(form.weight)
         if reason:
             raise UsageError(
                 f"target '{target.name}' cannot have weights in {form.weight.dtype.name.lower()}: {reason}",
-                hint=f"change --set {self.name}.bits or {self.name}.symmetric",
+                hint=f"change --set {self.name}.bits",
             )
         return form
 

@@ -100,11 +100,11 @@ def _tell_model(found: dict[str, Any]) -> None:
         ]
         table(places, ("what runs it", "operator", "nodes", "why", "for example"))
     if found["engines"]:
-        engines = [
-            (item["architecture"], str(item["layers"]), str(item["products"]), f"{item['found']} of {item['planned']}",
-             str(item["reformats"]), item["file"])
-            for item in found["engines"]
-        ]  # fmt: skip
+        engines = []
+        for item in found["engines"]:
+            share = f"{'?' if item['found'] is None else item['found']} of {item['planned']}"
+            counts = (str(item["layers"]), str(item["products"]), share, str(item["reformats"]))
+            engines.append((item["architecture"], *counts, item["file"]))
         table(engines, ("engine for", "launches", "products", "planned int8 found", "reformats", "file"))
     if found["not_int8"]:
         missed = [(item["node"], ", ".join(item["architectures"])) for item in found["not_int8"]]

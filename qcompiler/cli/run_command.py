@@ -39,7 +39,7 @@ def run(
 
     A model with kernels runs on the card where there is one, else on the processor by the kernels' references
     (`--on cpu`), by Triton's interpreter (`interpreter`, slow), or as function bodies by a stock onnxruntime
-    (`onnxruntime`).
+    (`onnxruntime`). A model for TensorRT runs on the processor, as its graph says, without optimizations.
     """
     from qcompiler.cli.models import model_file
     from qcompiler.data import open_dataset
@@ -73,11 +73,13 @@ def _opened(folder: Path, path: Path, on: str, tune: bool, threads: int) -> Any:
     from qcompiler.cli.console import warn
     from qcompiler.errors import UsageError
     from qcompiler.kernels import DOMAIN
-    from qcompiler.lower import open_program
+    from qcompiler.lower import TensorRt, open_program
     from qcompiler.onnx_io import load
     from qcompiler.runtime import Session
 
     model = None if on == "onnxruntime" else load(path)
+    if model is not None and (folder / "tensorrt").is_dir() and on in ("auto", "cpu"):
+        return TensorRt().open(model, threads)  # onnxruntime fuses Q/DQ of halves into what it has not in that type
     if model is None or not any(node.domain == DOMAIN for node in model.graph):
         if on in ("cuda", "interpreter") or tune:
             raise UsageError("the model has no kernels", hint="compile it with --target ort-cuda")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import time
@@ -157,8 +158,8 @@ def compile(
     GateError.
     """
     started = time.perf_counter()
-    chosen_target, settings = target_for(target, for_cpu, arch, settings)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
+    chosen_target, settings = target_for(target, for_cpu, arch, settings, chosen.target_options.get(target))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     chosen = replace(chosen, gates=_gates(chosen, min_sqnr, min_speedup, max_drop))
     if data is None and min_sqnr is None:  # decibels on random inputs say nothing
@@ -337,7 +338,8 @@ def _run(job: Job, seed: int) -> Result:
         if again.is_slower:
             kept = job.origin
             job.context.warn(
-                f"the rewritten model ran at {again.speedup:.2f} x the source's speed, so the source was kept as it is"
+                f"the rewritten model ran at {again.speedup:.2f} x the source's speed{_how(job)}, so the source was"
+                " kept as it is"
             )
             final = measure(job, kept)
     for record in records:
@@ -355,7 +357,7 @@ def _run(job: Job, seed: int) -> Result:
     report["warnings"] = list(job.context.warnings)
     header = {"target": job.target.name, "seed": seed, "threads": job.threads, **job.said}
     if options := chosen_options(job.target):
-        header["target_options"] = options
+        header["target_options"] = {job.target.name: options}
     settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
     text = job.recipe.resolved(settled).to_toml(header)
     return Result(kept, report, text, records, job.threads, job.recipe.pack, job.target, artifacts)
@@ -364,7 +366,8 @@ def _run(job: Job, seed: int) -> Result:
 def _artifacts(job: Job, model: Model) -> Artifacts | None:
     """What the target needs beside the result; where nothing can be made, a warning says so."""
     try:
-        made = job.target.artifacts(model, job.scoring, job.progress)
+        seen = itertools.chain(job.scoring, job.calibration, job.context.held_out or ())
+        made = job.target.artifacts(model, seen, job.progress)
     except LoweringError as error:
         advice = f" ({error.hint})" if error.hint else ""
         job.context.warn(f"{error.what}{advice}")
@@ -429,8 +432,13 @@ def _shortfall(job: Job, model: Model, lossless: Measured, made: Model, found: M
     if job.limits.min_speedup >= 1.0 and found.speedup < lossless.speedup * SLOWER:
         ratio = speed_beside(job, model, made)
         if ratio < SLOWER:
-            return f"the model runs at {ratio:.2f} x the speed that it has without", 0.0
+            return f"the model runs at {ratio:.2f} x the speed that it has without{_how(job)}", 0.0
     return "", 0.0
+
+
+def _how(job: Job) -> str:
+    """How a speed is known, where it was not measured."""
+    return "" if job.target.timed_here else " by estimate"
 
 
 def _is_exact(lossless: Measured) -> bool:

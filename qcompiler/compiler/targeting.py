@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_type_hints
 
@@ -16,13 +16,15 @@ __all__ = ["chosen_options", "target_for"]
 
 
 def target_for(
-    name: str, for_cpu: str | None, arch: Sequence[str], settings: Sequence[str]
+    name: str, for_cpu: str | None, arch: Sequence[str], settings: Sequence[str], noted: Mapping[str, Any] | None = None
 ) -> tuple[Target, list[str]]:
     """The target called ``name``, and those of ``settings`` that are not ``NAME.OPTION=VALUE`` of its own.
 
-    ``for_cpu`` and ``arch`` are as :func:`qcompiler.compile` takes them. Raises UsageError.
+    ``for_cpu`` and ``arch`` are as :func:`qcompiler.compile` takes them; ``noted`` is what :func:`chosen_options` gave
+    for a recipe, which everything else overrides. Raises UsageError.
     """
-    target = _for_arch(_for_cpu(find_target(name), for_cpu), arch)
+    target = _noted(find_target(name), noted or {})
+    target = _for_arch(_for_cpu(target, for_cpu), arch)
     own = [setting for setting in settings if setting.startswith(f"{name}.")]
     rest = [setting for setting in settings if not setting.startswith(f"{name}.")]
     changes: dict[str, Any] = {}
@@ -49,6 +51,15 @@ def chosen_options(target: Target) -> dict[str, Any]:
     given = {name: getattr(target, name) for name in ("saturates", "architectures", *target.options) if name in usual}
     changed = {name: value for name, value in given.items() if value != usual[name]}
     return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
+
+
+def _noted(target: Target, options: Mapping[str, Any]) -> Target:
+    known = getattr(target, "__dataclass_fields__", {})
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items() if key in known}
+    try:
+        return replace(target, **given) if given else target  # type: ignore[type-var]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"target_options of the recipe: {error}") from None
 
 
 def _for_cpu(target: Target, name: str | None) -> Target:

@@ -112,12 +112,21 @@ def _able(node: Node, fits: Any, operators: frozenset[str], dtype: DType) -> boo
     kind = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
     if kind not in operators or not all(fits(value) for value in _given(node)):
         return False
-    floats = [value for value in node.inputs if value is not None and value.dtype is DType.FLOAT]
+    if any(value is not None and value.dtype is None for value in (*node.inputs, *node.outputs)):
+        return False
+    floats = [value for _, value in _read(node)]
     if not floats or not (_given(node) or node.is_op("QuantizeLinear")):
         return False
     # A pair keeps its grid: its scale has to be the same number in either type.
     loss = 0.0 if node.is_op("QuantizeLinear", "DequantizeLinear") else _LOSS[dtype]
     return all(_constant_fits(value, dtype, loss) if value.const is not None else fits(value) for value in floats)
+
+
+def _read(node: Node) -> list[tuple[int, Value]]:
+    """The float inputs that have to be of the operator's type, with their places: sizes of a Resize stay float32."""
+    places = range(1) if node.is_op("Resize") else range(len(node.inputs))
+    found = ((place, node.inputs[place]) for place in places)
+    return [(place, value) for place, value in found if value is not None and value.dtype is DType.FLOAT]
 
 
 def _given(node: Node) -> list[Value]:
@@ -196,9 +205,8 @@ class _Halver:
     def _half(self, node: Node) -> None:
         """``node`` on halves."""
         old = [value for value in node.inputs if value is not None and value.const is not None]
-        for place, value in enumerate(node.inputs):
-            if value is not None and value.dtype is DType.FLOAT:
-                node.set_input(place, self._narrow(value))
+        for place, value in _read(node):
+            node.set_input(place, self._narrow(value))
         for value in _given(node):
             self._becomes_half(value)
         for value in dict.fromkeys(old):

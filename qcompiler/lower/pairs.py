@@ -65,3 +65,4 @@ def put_bias(mapping: Mapping[Value, Value], group: Group, product: Node, bias: 
     whole.replace_uses(add.output)
     add.set_input(0, whole)
     add.output.type, add.output.name, whole.name = product_type, name, f"{name}_product"
+    add.output.quant = whole.quant

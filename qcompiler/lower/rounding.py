@@ -16,13 +16,20 @@ from qcompiler.lower.target import HALVES
 __all__ = ["in_float32"]
 
 
-def in_float32(graph: Graph) -> None:
+_SAYS_ITS_TYPE = ("Bernoulli", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal",
+                  "RandomNormalLike", "RandomUniform", "RandomUniformLike")  # fmt: skip
+
+
+def in_float32(graph: Graph) -> bool:
     """Let everything in ``graph`` that is float16 or bfloat16 be float32, rounded to what such a type can hold.
 
     What DequantizeLinear gives is not rounded: where it is part of a product, integers are multiplied. Inputs and
-    outputs keep their types. Nodes have no graphs of their own that read halves.
+    outputs keep their types. False, and nothing is changed, for a graph in which halves are not made by operators of
+    the types that they read: models that came in halves may have such.
     """
     nodes = list(graph)
+    if not all(map(_follows, graph.all_nodes())):
+        return False
     for value in [*graph.constants, *graph.inputs]:
         if value.dtype in HALVES:
             _entered(graph, value)
@@ -35,6 +42,15 @@ def in_float32(graph: Graph) -> None:
             value.type = TensorType(DType.FLOAT, value.shape)
             if not node.is_op("DequantizeLinear") or value.output_uses:
                 _rounded(graph, node, value, dtype)
+    return True
+
+
+def _follows(node: Node) -> bool:
+    """True when the halves that ``node`` gives are there because of those that it reads."""
+    if not any(value is not None and value.dtype in HALVES for value in (*node.inputs, *node.outputs)):
+        return True
+    nested = next(node.subgraphs(), None) is not None or node.graph is None or node.graph.owner is not None
+    return not (nested or node.domain or node.is_op(*_SAYS_ITS_TYPE))
 
 
 def _entered(graph: Graph, value: Value) -> None:

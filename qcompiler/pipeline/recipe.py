@@ -29,7 +29,8 @@ GATES = ("min_sqnr", "min_speedup", "max_drop")
 @dataclass(frozen=True)
 class Recipe:
     """Named passes in order. ``needs_data`` is true when one of them calibrates; with ``pack`` the result is packed
-    into a container as well."""
+    into a container as well. ``target_options`` are options of targets by their names, in a recipe that was
+    resolved."""
 
     name: str
     passes: tuple[Pass, ...]
@@ -37,6 +38,7 @@ class Recipe:
     needs_data: bool = False
     gates: Mapping[str, float] = field(default_factory=dict)
     pack: bool = False
+    target_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def resolved(self, choices: Sequence[tuple[str, Mapping[str, Any]]]) -> Recipe:
         """The recipe with the options that passes settled while they ran.
@@ -76,6 +78,8 @@ def parse_recipe(text: str, name: str, known: Mapping[str, type[Pass]]) -> Recip
         kind = options.pop("name", None)
         passes.append(find_pass(kind, known).configured(options))
     gates = document.get("gates", {})
+    if not isinstance(document.get("target_options", {}), dict):
+        raise UsageError(f"recipe {name}: 'target_options' has to be a table")
     if not isinstance(gates, dict) or not isinstance(document.get("name", ""), str):
         raise UsageError(f"recipe {name}: 'gates' has to be a table and 'name' text")
     for key, value in gates.items():
@@ -90,6 +94,7 @@ def parse_recipe(text: str, name: str, known: Mapping[str, type[Pass]]) -> Recip
         bool(document.get("needs_data", False)),
         {key: float(value) for key, value in gates.items()},
         bool(document.get("pack", False)),
+        {name: item for name, item in document.get("target_options", {}).items() if isinstance(item, dict)},
     )
 
 

@@ -131,7 +131,7 @@ SHAPE: dict[Any, Shape] = {
     "kernels?": {"architectures": [str], "built": int, "bytes": int, "problems": [str]},
     # for TensorRT: what built engines, the command that does, shapes of dynamic inputs (smallest, usual, largest), and
     # of each engine its launches: products, those of them in 8 bits, those that only change type or layout; of the
-    # nodes that are written to run in int8 those found so, and the others by name
+    # nodes that are written to run in 8 bits those found so, and the others by name
     "tensorrt?": {
         "package": TEXT,
         "command": str,
@@ -147,7 +147,7 @@ SHAPE: dict[Any, Shape] = {
                 "int8": int,
                 "reformats": int,
                 "planned": int,
-                "found": int,
+                "found": COUNT,  # null: its layers are not known
                 "left_float": [str],
             }
         ],

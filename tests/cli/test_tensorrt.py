@@ -60,6 +60,10 @@ def test_what_a_compile_leaves(folder: Path, command: Any) -> None:
     providers = json.loads((inside / "onnxruntime.json").read_text())
     assert providers["providers"][0][1]["trt_profile_opt_shapes"] == "x:1x8x12x8"
     assert "profile" in (folder / "build" / "recipe.toml").read_text()
+    again = command(*WORDS, "--data", "d.npz", "-o", "again", "--recipe", "build/recipe.toml", cwd=folder)
+    assert again.status == 0, again.err
+    assert json.loads((folder / "again" / "report.json").read_text())["tensorrt"]["profile"] == found["profile"]
+    assert (folder / "again" / "tensorrt" / "model.sm_89.engine").is_file()
     again = subprocess.run([sys.executable, "build_engine.py"], cwd=inside, capture_output=True, text=True, check=False)
     assert again.returncode == 0 and '"file": "model.sm_89.engine"' in again.stdout
     explained = command("explain", "build", cwd=folder)
@@ -96,19 +100,18 @@ def test_wrong_requests(folder: Path, command: Any, words: tuple[str, ...], stat
 
 
 def test_asymmetric_weights(folder: Path, command: Any) -> None:
-    words = (
-        "--recipe",
-        "int4-weights",
-        "--set",
-        "quantize-weights.symmetric=false",
-        "--set",
-        "quantize-weights.least=1",
-    )
-    done = command(
-        "compile", "mm.onnx", "--target", "tensorrt", "-q", "--data", "r.npz", "-o", "no", *words, cwd=folder
-    )
+    """Blocks do without zero points there; what there is no form of at all is refused."""
+    words = ("compile", "mm.onnx", "--target", "tensorrt", "-q", "--data", "r.npz")
+    done = command(*words, "-o", "four", "--recipe", "int4-weights", "--set", "quantize-weights.least=1", cwd=folder)
+    assert done.status == 0, done.err
+    graph = onnx.load(folder / "four" / "model.onnx").graph
+    (back,) = [node for node in graph.node if node.op_type == "DequantizeLinear"]
+    zero = next(item for item in graph.initializer if item.name == back.input[2])
+    assert zero.data_type == onnx.TensorProto.INT4 and not onnx.numpy_helper.to_array(zero).any()
+    two = ("--recipe", "int8-weights", "--set", "quantize-weights.bits=2", "--set", "quantize-weights.least=1")
+    done = command(*words, "-o", "no", *two, cwd=folder)
     assert done.status == 2 and not (folder / "no").exists()
-    assert "weights in uint4: TensorRT takes integers around zero alone; change --set quantize-weights.bits" in done.err
+    assert "cannot have weights in int2: TensorRT has no int2 there; change --set quantize-weights.bits" in done.err
 
 
 @needs_builder

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import qcompiler as qc
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError, UsageError
-from qcompiler.ir import Model, Node, QuantSpec, verify
-from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, TensorRt
-from qcompiler.lower.tensorrt import layers_of_inspector, layers_of_plan, package
+from qcompiler.ir import Model, Node, Quantization, QuantSpec, affine_parameters, verify
+from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, StoredWeight, TensorRt
+from qcompiler.lower.tensorrt import build_engines, engine_record, layers_of_inspector, layers_of_plan, package
 from qcompiler.lower.tensorrt.cost import eight_bits, node_seconds
 from qcompiler.lower.tensorrt.deployment import build_settings, trtexec_command
-from qcompiler.lower.tensorrt.engine import planned_8_bits, refusal
+from qcompiler.lower.tensorrt.engine import Engine, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.plugins import without_hidden
 from qcompiler.lower.tensorrt.profiles import parse_profile, profile_of_samples
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
@@ -41,6 +43,7 @@ BLOCKS = [
     "{y} = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1], strides=[1,1]>({x})", "{y} = Add({x}, {z})", "{y} = Mul({x}, {z})",
     "{y}c = Concat<axis=1>({x}, {z})  {y} = Conv({y}c, wc)", "{y}a, {y}b = Split<axis=1>({x})  {y} = Concat<axis=1>({y}b, {y}a)",
     "{y}t = Transpose<perm=[0,2,3,1]>({x})  {y}m = MatMul({y}t, m)  {y} = Transpose<perm=[0,3,1,2]>({y}m)",
+    '{y}r = Resize<mode="nearest">({x}, , by)  {y} = MaxPool<kernel_shape=[2,2], strides=[2,2]>({y}r)',
     "{y}t = Transpose<perm=[0,1,3,2]>({x})  {y} = MatMul({x}, {y}t)", "{y} = Conv<pads=[1,1,1,1], group=8>({x}, wd)",
 ]  # fmt: skip
 SIZES = {"w3": (8, 8, 3, 3), "w1": (8, 8, 1, 1), "wc": (8, 16, 1, 1), "m": (8, 8), "wd": (8, 1, 3, 3)}
@@ -56,7 +59,11 @@ def networks(draw: st.DrawFn) -> Model:
         values.append(f"v{index}")
     outputs = dict.fromkeys([values[-1], draw(st.sampled_from(values[1:]))])
     given = ", ".join(f"float[1,8,8,8] {name}" for name in outputs)
-    return model_of(f"agraph (float[1,8,8,8] x) => ({given}) {{ {' '.join(lines)} }}", 17, **SIZES)
+    return model_of(
+        f"agraph (float[1,8,8,8] x) => ({given}) {{ by = Constant<value_floats=[1.0,1.0,2.0,2.0]>() {' '.join(lines)} }}",
+        17,
+        **SIZES,
+    )
 
 
 @settings(deadline=None, max_examples=60)
@@ -82,6 +89,8 @@ def test_any_network(model: Model, floats: str, weights: str, products: str) -> 
             assert _number(node.inputs[1]) == _number(backs[0].inputs[1])
     _no_pair_for_floats(made)
     onnx.checker.check_model(to_proto(made), full_check=True)
+    if floats != "bfloat16":
+        open_session(made, optimize=False)  # as it is, halves and all
     session = target.open(made, 1)
     feed = {"x": np.random.default_rng(0).standard_normal((1, 8, 8, 8)).astype(np.float32)}
     found, exact = session.run(feed), open_session(model).run(feed)
@@ -98,7 +107,9 @@ def _no_pair_for_floats(made: Model) -> None:
     for node in made.graph:
         if node.is_op("DequantizeLinear"):
             for user in node.output.users():
-                assert eight_bits(user) or user.is_op("Concat", "MaxPool", "Split", "Transpose", "Add", "Cast"), user
+                assert eight_bits(user) or user.is_op(
+                    "Concat", "MaxPool", "Resize", "Split", "Transpose", "Add", "Cast"
+                ), user
 
 
 def test_shared_weights_have_one_form() -> None:
@@ -270,7 +281,7 @@ def test_an_engine_multiplies_in_int8(capability: int) -> None:
 def test_an_engine_multiplies_in_8_bit_floats() -> None:
     model = model_of(CONV, 17, **WEIGHT)
     target = TensorRt(products="float8")
-    assert target.architectures == (89, 120)
+    assert target.cards == (89, 120) and TensorRt(products="float8", architectures=()).card.capability == 89
     made = lowered(model, target)
     assert noise(model, made) < 0.01
     layers = engine_of(made, 89)
@@ -307,7 +318,7 @@ def test_the_script_by_itself(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     said = [json.loads(line) for line in ended.stdout.splitlines()]
     assert said[0]["package"] == "tensorrt_rtx" and said[1]["file"] == "model.sm_89.engine"
-    assert "does not build for sm_90" in said[2]["problem"] and ended.returncode == 0
+    assert "does not build for sm_90" in said[2]["problem"] and ended.returncode == 1
     assert len(layers_of_plan((tmp_path / "model.sm_89.engine").read_bytes())) > 2
 
 
@@ -413,3 +424,164 @@ def test_the_parser_looks_for_the_plugin(plugged: tuple[Model, Model, Any], tmp_
     settings_file = tmp_path / "tensorrt" / "build.json"
     settings_file.write_text(json.dumps(json.loads(settings_file.read_text()) | {"plugins": None}))
     assert "DynamicMatMul_0" in refusal(tmp_path / "tensorrt")
+
+
+# What a reader would trip over
+
+
+def test_a_corrected_bias_is_inside_the_pair() -> None:
+    """A MatMul without a bias gets one: what is read in int8 is the corrected result, and nothing is left over."""
+    text = "agraph (float[4,8] x) => (float[4,8] y) { g = Relu(x) a = MatMul(g, w1) b = MatMul(a, w2) y = Relu(b) }"
+    model = model_of(text, 17, w1=(8, 8), w2=(8, 8))
+    target = TensorRt()
+    observe(model, target)
+    plan = {}
+    for group in target.groups(model)[0]:
+        form = Form(STATIC, target.weight_spec(1))
+        levels, scale, zero = form.levels(group.weight.constant.numpy())  # type: ignore[union-attr]
+        plan[group] = replace(form, stored=StoredWeight(levels, scale, zero, np.full(8, 0.25, np.float32)))
+    made = target.lower(model, plan)
+    nodes = {node.name: node for node in made.graph}
+    assert nodes["a/quantize"].inputs[0] is nodes["a/bias"].output
+    assert all(node.output.uses for node in made.graph)
+    assert nodes["a/bias"].output.dtype is DType.FLOAT16
+    assert eight_bits(nodes["a"]) and eight_bits(nodes["b"])
+
+
+def test_sizes_of_a_resize_stay_float32() -> None:
+    text = """agraph (float[1,8,8,8] x) => (float[1,8,16,16] y) { by = Constant<value_floats=[1.0,1.0,2.0,2.0]>()
+        a = Conv<pads=[1,1,1,1]>(x, w1)  r = Resize<mode="linear">(a, , by)  s = Sigmoid(r)  y = Conv(s, w2) }"""
+    made = lowered(model_of(text, 17, **WEIGHT))
+    (node,) = [node for node in made.graph if node.is_op("Resize")]
+    assert [value.dtype for value in node.inputs if value is not None] == [DType.FLOAT16, DType.FLOAT]
+    onnx.checker.check_model(to_proto(made), full_check=True)
+
+
+def test_nobody_guesses_the_type_of_an_operator_that_is_not_known() -> None:
+    proto = proto_of(
+        "agraph (float[4,8] x) => (float[4,8] y) { a = MatMul(x, w1) b = Odd(a) y = MatMul(b, w2) }",
+        17,
+        w1=(8, 8),
+        w2=(8, 8),
+    )
+    proto.graph.node[1].domain = "com.example"
+    proto.opset_import.append(onnx.helper.make_opsetid("com.example", 1))
+    model = load(proto)
+    infer_types(model)
+    target = TensorRt()
+    groups, refused = target.groups(model)
+    model.graph.inputs[0].quant = groups[0].output.quant = Quantization(
+        target.activation_spec(),
+        *affine_parameters(-1, 1, target.activation_spec()),
+        np.float32(-1),
+        np.float32(1),
+        observed=(-1.0, 1.0),
+    )
+    made = target.lower(model, {groups[0]: Form(STATIC, target.weight_spec(1))})
+    odd = next(node for node in made.graph if node.domain)
+    assert odd.inputs[0].dtype is DType.FLOAT  # type: ignore[union-attr]
+    last = next(node for node in made.graph if node.output.name == "y")
+    assert {value.dtype for value in last.inputs if value is not None and value.const is not None} == {DType.FLOAT}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "agraph (float16[4] x) => (float16[4] y) { s = Shape(x) c = ConstantOfShape<value = float16[1] {2}>(s) y = Mul(x, c) }",
+        "agraph (float16[4] x, bool c) => (float16[4] y) { y = If(c) <then_branch = g () => (float16[4] a) { a = Neg(x) }, else_branch = h () => (float16[4] b) { b = Relu(x) }> }",
+    ],
+    ids=["a maker of halves", "a branch that reads them"],
+)
+def test_models_that_come_in_halves_run_as_they_are(text: str) -> None:
+    model = model_of(text, 17)
+    feed: dict[str, Any] = {"x": np.arange(4, dtype=np.float16)}
+    if "bool" in text:
+        feed["c"] = np.array(True)
+    found = TensorRt().open(model, 1).run(feed)["y"]
+    assert found.dtype == np.float16 and np.array_equal(found, open_session(model).run(feed)["y"])
+
+
+def test_one_weight_along_two_axes_has_two_names() -> None:
+    text = "agraph (float[4,8] x) => (float[4,8] y) { a = MatMul(x, w) r = Relu(a) y = Gemm<transB=1>(r, w) }"
+    made = lowered(model_of(text, 17, w=(8, 8)))
+    names = [node.name for node in made.graph]
+    assert len(set(names)) == len(names) and {"w/dequantize", "w_1/dequantize"} <= set(names)
+
+
+def test_odd_numbers_of_four_bits_are_refused() -> None:
+    model = model_of("agraph (float[2,33] x) => (float[2,33] y) { y = MatMul(x, w) }", 17, w=(33, 33))
+    target = TensorRt()
+    observe(model, target)
+    (group,) = target.groups(model)[0]
+    with pytest.raises(LoweringError, match="4 bits in twos"):
+        target.lower(model, {group: Form(WEIGHTS, QuantSpec(DType.INT4, symmetric=True, axis=1))})
+
+
+@needs_builder
+def test_an_input_that_holds_sizes(tmp_path: Path) -> None:
+    onnx.save(
+        proto_of("agraph (float[1,8] x, int64[2] s) => (float[N,M] y) { r = Relu(x) y = Reshape(r, s) }", 17),
+        tmp_path / "model.onnx",
+    )
+    (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86,), False, "model.onnx")))
+    (problem,) = build_engines(tmp_path).problems
+    assert "input 's' holds sizes, for which there is no profile of shapes" in problem
+
+
+@needs_builder
+def test_refit_without_a_card(tmp_path: Path) -> None:
+    onnx.save(to_proto(lowered(model_of(CONV, 17, **WEIGHT))), tmp_path / "model.onnx")
+    (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86,), True, "model.onnx")))
+    built = build_engines(tmp_path)
+    assert built.engines or "can be refitted only where there is a card" in built.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (("--arch", "foo"), 1, ""),
+        (("--settings", "nofile.json"), 1, "No such file"),
+        (("--package", "json"), 2, "json is here as TensorRT"),
+        (("--package", "nope"), 2, "pip install tensorrt"),
+    ],
+)
+@needs_builder
+def test_wrong_words_to_the_script(tmp_path: Path, words: tuple[str, ...], status: int, said: str) -> None:
+    onnx.save(to_proto(lowered(model_of(CONV, 17, **WEIGHT))), tmp_path / "model.onnx")
+    (tmp_path / "build.json").write_text(json.dumps(build_settings({}, (86,), False, "model.onnx")))
+    script = Path(sys.modules[refusal.__module__].__file__ or "").with_name("build_engine.py")
+    given = words if "--settings" in words else ("--settings", str(tmp_path / "build.json"), *words)
+    ended = subprocess.run(
+        [sys.executable, str(script), *given], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert ended.returncode == status and said in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_an_engine_whose_layers_are_not_known_misses_nothing(tmp_path: Path) -> None:
+    (tmp_path / "model.sm_86.engine").write_bytes(b"descriptors {\n tensor={ name=} \nmain {\n x={ layers=\0")
+    with pytest.raises(LoweringError):
+        layers_of_plan((tmp_path / "model.sm_86.engine").read_bytes())
+    record = engine_record(Engine("sm_86", tmp_path / "model.sm_86.engine", 0.1, ()), ["a", "b"])
+    assert record["found"] is None and record["left_float"] == []
+
+
+def test_a_folder_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiler itself leaves one called tensorrt."""
+    (tmp_path / "tensorrt").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    package.cache_clear()
+    try:
+        assert not package().startswith("tensorrt ") and package() != "tensorrt"
+    finally:
+        package.cache_clear()
+
+
+def test_samples_of_every_part_make_the_profile(tmp_path: Path) -> None:
+    text = "agraph (float[1,8,H,8] x) => (float[1,8,H,8] y) { a = Conv<pads=[1,1,1,1]>(x, w1)  r = Relu(a)  y = Conv(r, w2) }"
+    random = np.random.default_rng(0)
+    data = [{"x": random.standard_normal((1, 8, 8 + 32 * (index % 2), 8)).astype(np.float32)} for index in range(8)]
+    result = qc.compile(
+        proto_of(text, 17, **WEIGHT), target="tensorrt", data=data, min_speedup=0.01, settings=["tensorrt.engine=false"]
+    )
+    low, _, high = result.report["tensorrt"]["profile"]["x"]
+    assert (low, high) == ([1, 8, 8, 8], [1, 8, 40, 8])

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import onnx
 import pytest
 
 from qcompiler.ir import Model, format_graph, verify
 from qcompiler.lower import TensorRt
 from qcompiler.lower.tensorrt import package
 from qcompiler.lower.tensorrt.engine import planned_8_bits
+from qcompiler.onnx_io import open_session, to_proto
 from tests.lower.models import model_of
 from tests.lower.tensorrt import engine_of, lowered, noise
 
@@ -152,6 +154,8 @@ def test_the_graph(name: str) -> None:
     model = case(name)
     made = lowered(model)
     verify(made)
+    onnx.checker.check_model(to_proto(made), full_check=True)
+    open_session(made, optimize=False)  # as it is, halves and all
     agrees(GOLDEN / f"{name.replace(' ', '-')}.txt", format_graph(made.graph) + "\n")
     assert noise(model, made) < 0.02
 
@@ -181,6 +185,4 @@ def test_a_transposed_convolution_is_quantized_along_its_output_channels() -> No
     scale = back.inputs[1]
     assert scale is not None and scale.shape == (8,)
     if package() == PINNED:  # what the option says of TensorRT for RTX
-        assert any(
-            layer.multiplies and not layer.in_8_bits and "y" in "".join(layer.nodes) for layer in engine_of(made)
-        )
+        assert any(layer.multiplies and not layer.in_8_bits and "y" in layer.nodes for layer in engine_of(made))

@@ -61,6 +61,12 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "drop": units.number,
     "estimate.source_us": units.number,
     "estimate.compiled_us": units.number,
+    "engines.bytes": units.size,
+    "engines.layers": units.count,
+    "engines.products": units.count,
+    "engines.int8": units.count,
+    "engines.reformats": units.count,
+    "profile.x": units.count,
     "kernels.built": units.count,
     "kernels.bytes": units.size,
     "source_ms": units.milliseconds,
@@ -149,7 +155,7 @@ def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dic
     assert sections == [
         one
         for one in SECTIONS
-        if one not in ("pruning", "clustering", "training", "layers", "placement", "decision", "ranges")
+        if one not in ("pruning", "clustering", "training", "layers", "placement", "engines", "decision", "ranges")
     ]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):

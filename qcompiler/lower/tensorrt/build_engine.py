@@ -5,7 +5,7 @@
     python build_engine.py --arch sm_89    these only
     python build_engine.py --check         parse the model and say what the parser refuses
 
-What is done is printed as lines of JSON. Exit status: 0 done, 1 refused or failed, 2 no such package.
+What is done is printed as lines of JSON. Exit status: 0 all of them built, 1 refused or failed, 2 no such package.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def parsed(trt: Any, builder: Any, logger: Any, model: Path, plugins: Path | Non
     return network, parser  # the parser owns the weights
 
 
-def configured(trt: Any, builder: Any, settings: dict[str, Any], capability: int | None) -> Any:
+def configured(trt: Any, builder: Any, settings: dict[str, Any], capability: str | None) -> Any:
     """How to build: profiles, types of a strongly typed network, what a later look at the layers needs."""
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -77,6 +77,12 @@ def configured(trt: Any, builder: Any, settings: dict[str, Any], capability: int
         if config.add_optimization_profile(profile) < 0:
             raise Failure("the optimization profile is not valid")
     return config
+
+
+def shape_input(network: Any) -> str:
+    """The name of an input whose elements are sizes; empty where there is none."""
+    inputs = (network.get_input(index) for index in range(network.num_inputs))
+    return next((item.name for item in inputs if item.is_shape_tensor), "")
 
 
 def with_timing_cache(config: Any, path: Path) -> Any:
@@ -112,8 +118,8 @@ def make_logger(trt: Any) -> Any:
 
 def build(
     trt: Any, settings: dict[str, Any], folder: Path, out: Path, architectures: Sequence[str], check: bool
-) -> None:
-    """Engines of the model that ``settings`` name, in ``out``; with ``check`` none."""
+) -> int:
+    """Engines of the model that ``settings`` name, in ``out``; with ``check`` none. How many could not be built."""
     logger = make_logger(trt)
     portable = hasattr(trt, "ComputeCapability")
     say(package=trt.__name__, version=trt.__version__, portable=portable)
@@ -122,20 +128,28 @@ def build(
     plugins = folder / settings["plugins"] if settings.get("plugins") else None
     if check:
         parsed(trt, builder, logger, model, plugins)
-        return
+        return 0
+    failed = 0
     for name in architectures if portable else ["card"]:
         started = time.perf_counter()
         network, _parser = parsed(trt, builder, logger, model, plugins)
-        capability = int(name.removeprefix("sm_")) if portable else None
+        if sizes := shape_input(network):
+            raise Failure(f"input '{sizes}' holds sizes, for which there is no profile of shapes")
+        capability = name.removeprefix("sm_") if portable else None
         if portable and not hasattr(trt.ComputeCapability, f"SM{capability}"):
             say(arch=name, problem=f"{trt.__name__} {trt.__version__} does not build for {name}")
+            failed += 1
             continue
         config = configured(trt, builder, settings, capability)
         # TensorRT for RTX measures nothing before the engine is first run.
         cache = None if portable else with_timing_cache(config, out / "timing.cache")
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            say(arch=name, problem=logger.last or "the builder gives no reason")
+            why = logger.last or "the builder gives no reason"
+            if portable and settings.get("refit"):
+                why = f"TensorRT for RTX builds engines that can be refitted only where there is a card ({why})"
+            say(arch=name, problem=why)
+            failed += 1
             continue
         plan = bytes(plan)
         path = out / f"model.{name}.engine"
@@ -146,6 +160,7 @@ def build(
         if layers:
             (out / f"layers.{name}.json").write_text(layers)
         say(arch=name, file=path.name, bytes=len(plan), seconds=round(time.perf_counter() - started, 3))
+    return failed
 
 
 def main() -> int:
@@ -159,18 +174,20 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only ask the parser")
     given = parser.parse_args()
     trt = find_package((given.package,)) if given.package else find_package()
-    if trt is None:
-        say(missing=given.package or "tensorrt")
-        print("neither tensorrt nor tensorrt_rtx is installed: pip install tensorrt", file=sys.stderr)
+    if trt is None or not hasattr(trt, "OnnxParser"):
+        missing = given.package or "neither tensorrt nor tensorrt_rtx"
+        print(f"{missing} is here as TensorRT: pip install tensorrt", file=sys.stderr)
         return 2
-    settings = json.loads(given.settings.read_text())
-    out = given.out or given.settings.parent
     try:
-        build(trt, settings, given.settings.parent, out, given.arch or settings["architectures"], given.check)
-    except Failure as failure:
-        print(failure, file=sys.stderr)
+        settings = json.loads(given.settings.read_text())
+        out = given.out or given.settings.parent
+        out.mkdir(parents=True, exist_ok=True)
+        wanted = given.arch or settings["architectures"]
+        failed = build(trt, settings, given.settings.parent, out, wanted, given.check)
+    except (Failure, OSError, ValueError, KeyError) as failure:
+        print(f"{type(failure).__name__}: {failure}" if isinstance(failure, KeyError) else failure, file=sys.stderr)
         return 1
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -60,8 +60,13 @@ def node_seconds(model: Model, card: Card) -> dict[str, float]:
     """Seconds of the nodes of the main graph by their names."""
     found: dict[str, float] = {}
     launches: dict[Value, int] = {}  # by which launch a value is made, for nodes that could join it
+    fixed: set[Value] = set()  # computed when the engine is built
     for count, node in enumerate(model.graph):
         read = [value for value in dict.fromkeys(node.inputs) if value is not None]
+        if all(value.constant is not None or value in fixed for value in read):
+            found[node.name] = 0.0
+            fixed.update(node.outputs)
+            continue
         last = max((launches[value] for value in read if value in launches), default=None)
         joined = last is not None and node.is_op(*_JOINS)
         if joined:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+import tempfile
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +16,25 @@ from qcompiler.lower.tensorrt.engine import Engine, engine_record
 from qcompiler.lower.tensorrt.plugins import Plugins
 from qcompiler.lower.tensorrt.profiles import Shapes
 
-__all__ = ["FOLDER", "Deployment", "build_settings", "trtexec_command", "write_settings"]
+__all__ = ["FOLDER", "Deployment", "Held", "build_settings", "trtexec_command", "write_settings"]
 
 FOLDER = "tensorrt"
 """The folder of all this beside ``model.onnx``."""
 
 
+class Held:
+    """A folder that goes when nobody has this any more."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="qcompiler-"))
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
 @dataclass(frozen=True, eq=False)
 class Deployment:
     """``settings`` are what ``build.json`` holds, ``planned`` the names of int8 nodes, ``package`` what built engines,
-    empty where nothing did. ``held`` is a folder with the files of ``engines``, which goes when this does."""
+    empty where nothing did. ``held`` is a folder with the files of ``engines``, which goes with the last of those that
+    have it."""
 
     settings: dict[str, Any]
     planned: tuple[str, ...]
@@ -32,11 +42,7 @@ class Deployment:
     package: str = ""
     engines: tuple[Engine, ...] = ()
     problems: tuple[str, ...] = ()
-    held: Path | None = None
-
-    def __post_init__(self) -> None:
-        if self.held is not None:
-            weakref.finalize(self, shutil.rmtree, self.held, ignore_errors=True)
+    held: Held | None = None
 
     @property
     def command(self) -> str:
@@ -72,7 +78,7 @@ class Deployment:
         script.chmod(0o755)
         (inside / "onnxruntime.json").write_text(_json(_providers(self.settings["profile"])), encoding="utf-8")
         if self.held is not None:
-            for path in sorted(self.held.glob("*")):
+            for path in sorted(self.held.folder.glob("*")):
                 if path.suffix in (".engine", ".cache") or path.name.startswith("layers."):
                     shutil.copyfile(path, inside / path.name)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
-from qcompiler.ir import Model, Node, Quantization, TensorType, Value, tensor
+from qcompiler.ir import Model, Node, Quantization, TensorType, Value, quantize, tensor
 from qcompiler.lower.pairs import Pairs, put_bias
 from qcompiler.lower.target import Form, Group, Plan
 from qcompiler.lower.tensorrt.placement import Placement
@@ -47,7 +47,7 @@ def rounded(quant: Quantization, half: np.dtype[Any] | None) -> Quantization:
 
 
 def round_scale(scale: Array, half: np.dtype[Any]) -> Array:
-    """``scale`` (float32) rounded to ``half`` where that keeps three digits; elsewhere as it is."""
+    """``scale`` (float32) rounded to ``half`` where that is off by less than a hundredth; elsewhere as it is."""
     with np.errstate(over="ignore", under="ignore"):
         near = scale.astype(half).astype(np.float32)
     good = np.isfinite(near) & (np.abs(near - scale) <= np.abs(scale) * 2.0**-7) & (scale >= np.float32(2.0**-14))
@@ -68,12 +68,12 @@ def emit_weights(
         if group.weight is None or group.weight.constant is None:
             continue
         node = _twin(mapping, group.anchor)
-        levels, scale = _levels(group, form)
-        if half is not None:
-            scale = round_scale(scale, half)
+        levels, scale = _levels(group, form, half)
         key = (group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in made:
-            made[key] = _dequantized(copy, node, group, levels, scale, as_float)
+            count = sum(weight is group.weight for weight, _, _ in made)
+            name = f"{group.weight.name}_{count}" if count else group.weight.name
+            made[key] = _dequantized(copy, node, group, name, levels, scale, as_float)
         elif (maker := made[key].producer) is not None and not maker.before(node):
             for item in (maker.inputs[0].producer if maker.inputs[0] is not None else None, maker):
                 if item is not None:
@@ -84,18 +84,25 @@ def emit_weights(
             _biased(copy, mapping, group, node, np.asarray(form.stored.bias, np.float32).reshape(-1))
 
 
-def _levels(group: Group, form: Form) -> tuple[Array, Array]:
+def _levels(group: Group, form: Form, half: np.dtype[Any] | None) -> tuple[Array, Array]:
+    """Levels and scales that ``half`` can hold."""
     assert group.weight is not None and group.weight.constant is not None
-    levels, scale, zero = form.levels(np.asarray(group.weight.constant.numpy(), np.float32))
+    array = np.asarray(group.weight.constant.numpy(), np.float32)
+    levels, scale, zero = form.levels(array)
     if form.weight.dtype not in (DType.INT8, DType.FLOAT8E4M3FN) or np.any(zero):
         raise LoweringError(f"weights of '{group.name}' are not 8 bits around zero, which TensorRT takes alone")
+    if half is not None:
+        exact, scale = scale, round_scale(scale, half)
+        if form.stored is None and (scale != exact).any():  # integers that were chosen stay what they are
+            levels = quantize(array, scale, zero, form.weight)
     return levels, scale
 
 
-def _dequantized(copy: Model, node: Node, group: Group, levels: Array, scale: Array, as_float: bool) -> Value:
-    graph = copy.graph
-    assert group.weight is not None
-    name, axis = group.weight.name, {"axis": group.weight_axis}
+def _dequantized(
+    copy: Model, node: Node, group: Group, name: str, levels: Array, scale: Array, as_float: bool
+) -> Value:
+    """The weight of ``group`` behind a DequantizeLinear that is called after ``name``."""
+    graph, axis = copy.graph, {"axis": group.weight_axis}
     scales = graph.add_constant(tensor(scale), f"{name}_scale")
     zeros = graph.add_constant(tensor(np.zeros(scale.shape, levels.dtype)), f"{name}_zero_point")
     if as_float:

@@ -38,7 +38,8 @@ class Engine:
 def package() -> str:
     """Name and version of the package that builds engines here; empty without one."""
     for name in _PACKAGES:
-        if importlib.util.find_spec(name) is not None:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.origin is not None:  # a folder of that name is no package
             try:
                 return f"{name} {version(name)}"
             except PackageNotFoundError:
@@ -89,7 +90,7 @@ def build_engines(folder: Path) -> Built:
                 layers = []
                 problems.append(f"the layers of {item['file']} are not known: {error.what}")
             engines.append(Engine(item["arch"], path, item["seconds"], tuple(layers)))
-    if failure:
+    if failure and not problems:
         problems.append(f"no engine could be built: {failure}")
     return Built(builder, tuple(engines), tuple(problems))
 
@@ -102,7 +103,9 @@ def _layers(path: Path) -> list[Layer]:
 
 
 def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
-    """What the report says of ``engine``: of the ``planned`` int8 nodes those found in int8, and the rest by name."""
+    """What the report says of ``engine``: of the nodes ``planned`` in 8 bits those found so, and the rest by name.
+    Where its layers are not known nothing was found, and nothing is missed."""
+    known = bool(engine.layers)
     found = {node for layer in engine.layers if layer.in_8_bits for node in layer.nodes}
     return {
         "architecture": engine.architecture,
@@ -114,8 +117,8 @@ def engine_record(engine: Engine, planned: Sequence[str]) -> dict[str, Any]:
         "int8": sum(layer.in_8_bits for layer in engine.layers),
         "reformats": sum(layer.moves for layer in engine.layers),
         "planned": len(planned),
-        "found": sum(name in found for name in planned),
-        "left_float": [name for name in planned if name not in found],
+        "found": sum(name in found for name in planned) if known else None,
+        "left_float": [name for name in planned if name not in found] if known else [],
     }
 
 
@@ -127,11 +130,20 @@ def _run(folder: Path, options: Sequence[str]) -> tuple[list[dict[str, Any]], st
         ended = subprocess.run(command, capture_output=True, text=True, timeout=_LONGEST, check=False)
     except subprocess.TimeoutExpired:
         return [], f"it took more than {_LONGEST / 60:g} minutes"
-    said = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith("{")]
+    said = [record for line in ended.stdout.splitlines() if (record := _record(line)) is not None]
     if not ended.returncode:
         return said, ""
     words = ended.stderr.strip().splitlines()
     return said, words[-1] if words else f"the builder ended with status {ended.returncode}"
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """A line that the script itself says; libraries may say others."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _refused(item: dict[str, str]) -> str:

@@ -29,11 +29,9 @@ Read = tuple[Node, int]
 
 @dataclass
 class Placement:
-    """``reads``: for each value who reads it in 8 bits, by the parameters that the reader gets. ``residuals``: the
-    additions that became part of a product."""
+    """``reads``: for each value who reads it in 8 bits, by the parameters that the reader gets."""
 
     reads: dict[Value, list[tuple[Quantization, list[Read]]]] = field(default_factory=dict)
-    residuals: list[Node] = field(default_factory=list)
 
 
 def place(graph: Graph, groups: Collection[Group], taken: Collection[Node] = ()) -> Placement:
@@ -142,7 +140,6 @@ def _residuals(graph: Graph, anchors: Collection[Node], found: Placement, taken:
             known = found.reads.get(value)
             quant = known[0][0] if known else _range(value)
             _add(found, value, quant, [(node, 0 if value is a else 1)])
-        found.residuals.append(node)
 
 
 def _alike(a: Value, b: Value) -> bool:

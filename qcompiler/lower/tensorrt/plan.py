@@ -50,7 +50,17 @@ class Layer:
 
 
 def layers_of_plan(plan: bytes) -> list[Layer]:
-    """The layers of a serialized engine, in order. Raises LoweringError where no program can be found in it."""
+    """The layers of a serialized engine, in order. Raises LoweringError where no program can be read in it."""
+    try:
+        found = _layers(plan)
+    except (ValueError, KeyError, IndexError, TypeError):
+        found = []
+    if not found:
+        raise LoweringError("the engine holds no program that could be read", hint="load it where there is a card")
+    return found
+
+
+def _layers(plan: bytes) -> list[Layer]:
     found: list[Layer] = []
     programs = list(re.finditer(rb"descriptors \{\n", plan))
     for start in programs:
@@ -59,8 +69,6 @@ def layers_of_plan(plan: bytes) -> list[Layer]:
         types = {item["name"]: item["type"] for kind, item in _records(head) if kind in ("tensor", "sub_tensor")}
         made = (_layer(kind, item, types) for kind, item in _records(body) if "layers" in item)
         found += [layer for layer in made if layer.reads or layer.gives]  # the others wait for one another
-    if not programs:
-        raise LoweringError("the engine holds no program that could be read", hint="load it where there is a card")
     return found
 
 

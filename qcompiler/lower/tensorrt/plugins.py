@@ -42,8 +42,9 @@ class Plugins:
     ptx: Mapping[str, str]
     problems: tuple[str, ...]
 
-    def write(self, folder: Path) -> None:
-        """Write the model, ``plugins.json``, the PTX and the script that registers them into ``folder``."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write the model, ``plugins.json``, the PTX and the script that registers them into ``folder``; the files of
+        the model."""
         onnx.save(self.proto, folder / "model.onnx")
         (folder / "plugins.json").write_text(json.dumps(self.index, indent=1) + "\n", encoding="utf-8")
         inside = folder / "plugins"
@@ -52,6 +53,7 @@ class Plugins:
             (inside / name).write_text(text, encoding="utf-8")
         script = "register_plugins.py"
         shutil.copyfile(Path(__file__).with_name(script), folder / script)
+        return [folder / "model.onnx"]
 
 
 def has_kernels(model: Model) -> bool:

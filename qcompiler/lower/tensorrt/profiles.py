@@ -50,6 +50,8 @@ def parse_profile(text: str, model: Model) -> Shapes:
         if name not in dynamic:
             there = ", ".join(dynamic) or "none"
             raise UsageError(f"profile: the model has no dynamic input '{name}'", hint=f"it has: {there}")
+        if name in found:
+            raise UsageError(f"the profile says two things of input '{name}'")
         try:
             sizes = [tuple(int(size) for size in shape.split("x")) for shape in shapes.split(",")]
         except ValueError:

@@ -21,7 +21,7 @@ from qcompiler.lower.halves import CUDA_HALVES, to_halves
 from qcompiler.lower.rounding import in_float32
 from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
-from qcompiler.lower.tensorrt.deployment import Deployment, build_settings, write_settings
+from qcompiler.lower.tensorrt.deployment import Deployment, Held, build_settings, write_settings
 from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
 from qcompiler.lower.tensorrt.engine import build_engines, package, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.legality import find_groups
@@ -37,9 +37,11 @@ __all__ = ["TensorRt"]
 _FLOATS = {"float16": DType.FLOAT16, "bfloat16": DType.BFLOAT16, "float32": None}
 _WEIGHTS = ("int8", "float")
 _HALVES_SINCE = {"float16": 19, "bfloat16": 22, "float32": 0}  # operator sets in which Q, DQ and products know them
-_HALVES = (CUDA_HALVES - {item for item in CUDA_HALVES if ":" in item}) | {
-    "DequantizeLinear", "GroupNormalization", "InstanceNormalization", "Mish", "QuantizeLinear", "ReduceMean", "Resize",
+_BFLOAT16_OPS = frozenset(item for item in CUDA_HALVES if ":" not in item) - {"ConvTranspose", "HardSwish"} | {
+    "DequantizeLinear", "GroupNormalization", "InstanceNormalization", "QuantizeLinear", "ReduceMean", "Resize",
 }  # fmt: skip
+_OPERATORS = {DType.BFLOAT16: _BFLOAT16_OPS, DType.FLOAT16: _BFLOAT16_OPS | {"ConvTranspose", "HardSwish", "Mish"}}
+"""Operators that TensorRT has in each type and whose result does not hang on more digits."""
 _ARCHITECTURES = (86, 89, 120)
 _ELSEWHERE = "--set tensorrt.engine=false leaves engines to onnxruntime's TensorRT provider, which runs it elsewhere"
 _PRODUCTS = {"int8": DType.INT8, "float8": DType.FLOAT8E4M3FN}
@@ -51,16 +53,16 @@ class TensorRt(Target):
     """TensorRT on a card of NVIDIA's.
 
     ``architectures`` are what engines are built for where the package can build for cards that are not here (TensorRT
-    for RTX); costs are estimated for the first of them. Options, ``--set tensorrt.OPTION=VALUE``: ``products`` is what
-    is multiplied, int8 or float8 (E4M3, from sm_89 on); ``floats`` what
+    for RTX; None: sm_86, sm_89 and sm_120); costs are estimated for the first of them. Options, ``--set
+    tensorrt.OPTION=VALUE``: ``products`` is what is multiplied, int8 or float8 (E4M3, from sm_89 on); ``floats`` what
     stays float, float16, bfloat16 or float32; ``weights`` how int8 weights are stored, int8 or float (behind a
     QuantizeLinear, for readers that know no other form); ``transposed`` quantizes transposed convolutions too;
     ``profile`` is INPUT:MIN,OPT,MAX for inputs with dynamic axes; ``refit`` builds engines whose weights can be
-    replaced; ``engine`` false leaves building to others; ``plugins``, an experiment, offers matrix products
-    whose rows are quantized in every run, by kernels that become plugins.
+    replaced; ``engine`` false leaves building to others; ``plugins``, an experiment, offers matrix products whose rows
+    are quantized in every run, by kernels that become plugins.
     """
 
-    architectures: tuple[int, ...] = _ARCHITECTURES
+    architectures: tuple[int, ...] | None = None
     products: str = "int8"
     floats: str = "float16"
     weights: str = "int8"
@@ -86,20 +88,28 @@ class TensorRt(Target):
     def __post_init__(self) -> None:
         if self.products not in _PRODUCTS:
             raise ValueError(f"products cannot be '{self.products}'; they are one of {', '.join(_PRODUCTS)}")
-        if self.products == "float8" and self.architectures == _ARCHITECTURES:
-            newer = tuple(item for item in _ARCHITECTURES if item >= _FLOAT8_SINCE)
-            object.__setattr__(self, "architectures", newer)
-        if self.products == "float8" and min(self.architectures, default=_FLOAT8_SINCE) < _FLOAT8_SINCE:
-            raise ValueError(f"sm_{min(self.architectures)} has no 8-bit floats; cards from sm_{_FLOAT8_SINCE} on have")
+        oldest = min(self.cards, default=_FLOAT8_SINCE)
+        if self.products == "float8" and oldest < _FLOAT8_SINCE:
+            raise ValueError(f"sm_{oldest} has no 8-bit floats; cards from sm_{_FLOAT8_SINCE} on have")
         if self.floats not in _FLOATS:
             raise ValueError(f"floats cannot be '{self.floats}'; it is one of {', '.join(_FLOATS)}")
         if self.weights not in _WEIGHTS:
             raise ValueError(f"weights cannot be '{self.weights}'; it is one of {', '.join(_WEIGHTS)}")
 
     @property
+    def cards(self) -> tuple[int, ...]:
+        """The architectures that engines are built for: those that were asked for, else the usual ones that have what
+        is multiplied."""
+        return self._usual if self.architectures is None else self.architectures
+
+    @property
+    def _usual(self) -> tuple[int, ...]:
+        return tuple(item for item in _ARCHITECTURES if self.products == "int8" or item >= _FLOAT8_SINCE)
+
+    @property
     def card(self) -> Card:
         """The card that costs are estimated for."""
-        return CARDS[self.architectures[0] if self.architectures else _ARCHITECTURES[0]]
+        return CARDS[(self.cards or self._usual)[0]]
 
     @property
     def estimated_for(self) -> str:  # type: ignore[override]
@@ -179,13 +189,13 @@ class TensorRt(Target):
         kernels = {group_around(group.anchor): form for group, form in plan.items() if form.kind == DYNAMIC}
         taken = {node for group in kernels for node in group.nodes}
         grid = None if half is None else half.numpy
-        emit_weights(copy, mapping, plan, static, self.weights == "float", grid)
         emit_pairs(copy, mapping, place(model.graph, static, taken), grid)
+        emit_weights(copy, mapping, plan, static, self.weights == "float", grid)
         emit_weight_only(copy, mapping, _portable(plan))
         if kernels:
             emit_kernels(copy, mapping, kernels, ())
         if half is not None:
-            to_halves(copy, _magnitudes(copy), operators=_HALVES, dtype=half)
+            to_halves(copy, _magnitudes(copy), operators=_OPERATORS[half], dtype=half)
         return copy
 
     def safer(self) -> Target | None:
@@ -240,16 +250,14 @@ class TensorRt(Target):
         plugins = None
         if has_kernels(model):
             progress("compiling plugins")
-            plugins = stage_plugins(model, next(iter(samples)), self.architectures)
+            plugins = stage_plugins(model, next(iter(samples)), self.cards)
             problems += [*plugins.problems, "plugins are an experiment that no card has run"]
         made = Deployment(
-            build_settings(
-                shapes, self.architectures, self.refit, "model.onnx" if plugins else "../model.onnx", bool(plugins)
-            ),
+            build_settings(shapes, self.cards, self.refit, "model.onnx" if plugins else "../model.onnx", bool(plugins)),
             tuple(planned_8_bits(model)),
             plugins,
         )
-        if not self.engine:
+        if not self.engine or not self.cards:
             return replace(made, problems=tuple(problems))
         if not package():
             problems.append(
@@ -258,22 +266,24 @@ class TensorRt(Target):
             )
             return replace(made, problems=tuple(problems))
         progress("building engines")
-        held = Path(tempfile.mkdtemp(prefix="qcompiler-"))
-        if plugins is None:
-            save(model, held / "model.onnx")
-        else:
-            plugins.write(held)
-        write_settings(
-            held, made.settings | {"model": "model.onnx"} | ({"plugins": "register_plugins.py"} if plugins else {})
-        )
-        built = build_engines(held)
+        held = Held()
+        folder = held.folder
+        written = save(model, folder / "model.onnx") if plugins is None else plugins.write(folder)
+        write_settings(folder, made.settings | {"model": "model.onnx"})
+        built = build_engines(folder)
+        for path in written:
+            path.unlink(missing_ok=True)
         return replace(
             made, package=built.package, engines=built.engines, problems=(*problems, *built.problems), held=held
         )
 
 
 def _portable(plan: Plan) -> Plan:
-    """The weight-only forms of ``plan`` in operators of the standard."""
+    """The weight-only forms of ``plan`` in operators of the standard. Raises LoweringError for what is none."""
+    for group, form in plan.items():
+        held = None if group.weight is None else group.weight.constant
+        if form.kind == WEIGHTS and form.weight.dtype.bits == 4 and held is not None and held.size % 2:
+            raise LoweringError(f"weights of '{group.name}' are odd in number, and TensorRT takes 4 bits in twos")
     return {group: replace(form, portable=True) for group, form in plan.items() if form.kind == WEIGHTS}
 
 
