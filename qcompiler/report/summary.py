@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -143,7 +143,7 @@ def verdict(report: Report) -> list[str]:
 
 
 def summary_lines(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of what matters most, for the terminal: size, latency, quality, metric, gates, nodes."""
+    """Label and value of what matters most, for the terminal: size, latency, quality, metric, gates, nodes, engines."""
     return lines(plain(report))
 
 
@@ -169,7 +169,15 @@ def lines(report: Report) -> list[tuple[str, str]]:
         ("metric", _metric(metric) if metric else NOT_MEASURED),
         ("gates", "; ".join(map(_gate, report["gates"])) or "none set"),
         ("nodes", f"{count(report['source']['nodes'])} → {count(report['compiled']['nodes'])}"),
+        *([("engines", _engines(report["tensorrt"]["engines"]))] if report.get("tensorrt") else []),
     ]
+
+
+def _engines(engines: Sequence[Report]) -> str:
+    """What was found in each of what was planned."""
+    found = [f"{'?' if item['found'] is None else count(item['found'])} of {count(item['planned'])} on {item['architecture']}"
+             for item in engines]  # fmt: skip
+    return f"planned in 8 bits and found so: {', '.join(found)}" if found else "none built here"
 
 
 def _gain(report: Report) -> str:

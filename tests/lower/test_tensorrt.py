@@ -469,7 +469,7 @@ def test_nobody_guesses_the_type_of_an_operator_that_is_not_known() -> None:
     model = load(proto)
     infer_types(model)
     target = TensorRt()
-    groups, refused = target.groups(model)
+    groups, _ = target.groups(model)
     model.graph.inputs[0].quant = groups[0].output.quant = Quantization(
         target.activation_spec(),
         *affine_parameters(-1, 1, target.activation_spec()),

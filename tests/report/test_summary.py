@@ -28,6 +28,7 @@ def test_lines_of_a_full_report(rich: dict[str, Any]) -> None:
         "gates": "min_sqnr passed: 27.9 dB, at least 20.0 dB; max_drop passed: 0.0015, at most 0.005; "
         "min_speedup FAILED: 2.14×, at least 2.50×",
         "nodes": "412 → 133",
+        "engines": "planned in 8 bits and found so: 25 of 26 on sm_86, ? of 26 on sm_90",
     }
 
 
