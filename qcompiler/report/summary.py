@@ -175,8 +175,8 @@ def lines(report: Report) -> list[tuple[str, str]]:
 
 def _engines(engines: Sequence[Report]) -> str:
     """What was found in each of what was planned."""
-    found = [f"{'?' if item['found'] is None else count(item['found'])} of {count(item['planned'])} on {item['architecture']}"
-             for item in engines]  # fmt: skip
+    shares = [("?" if item["found"] is None else count(item["found"]), count(item["planned"])) for item in engines]
+    found = [f"{one} of {all_} on {item['architecture']}" for (one, all_), item in zip(shares, engines, strict=True)]
     return f"planned in 8 bits and found so: {', '.join(found)}" if found else "none built here"
 
 
