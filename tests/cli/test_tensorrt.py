@@ -132,7 +132,7 @@ def test_without_the_package_the_folder_is_made(folder: Path, monkeypatch: pytes
     finally:
         package.cache_clear()
     (said,) = [text for text in result.report["warnings"] if "no engine was built" in text]
-    assert "tensorrt/build.sh" in said and "qcompiler[tensorrt]" in said
+    assert "tensorrt/build.sh" in said and "(trtexec --onnx=../model.onnx " in said and "qcompiler[tensorrt]" in said
     assert result.report["tensorrt"]["package"] is None and result.report["fused"] is None
     result.save(folder / "bare")
     assert {path.name for path in (folder / "bare" / "tensorrt").iterdir()} == {
