@@ -261,8 +261,8 @@ class TensorRt(Target):
             return replace(made, problems=tuple(problems))
         if not package():
             problems.append(
-                f"no engine was built, since TensorRT is not installed: run tensorrt/build.sh where it is"
-                f" ({made.command}), or pip install 'qcompiler[tensorrt]' (with a card) or 'qcompiler[tensorrt-rtx]' (without one)"
+                f"no engine was built, since TensorRT is not here: run tensorrt/build.sh where it is ({made.command}),"
+                " or pip install 'qcompiler[tensorrt]' (with a card) or 'qcompiler[tensorrt-rtx]' (without one)"
             )
             return replace(made, problems=tuple(problems))
         progress("building engines")
