@@ -44,6 +44,8 @@ def least_effect(
     copy = clone_model(model, mapping)
     if any(quant.spec.dtype.bits > 8 for quants in candidates.values() for quant in quants):
         upgrade_opset(copy, 21)  # the first in which QuantizeLinear gives 16 bits
+    if any(quant.spec.dtype is DType.FLOAT8E4M3FN for quants in candidates.values() for quant in quants):
+        upgrade_opset(copy, 19)  # and 8-bit floats
     probes: dict[Value, list[list[tuple[str, str]]]] = {}
     signals: dict[Value, str] = {}
     for value, quants in candidates.items():

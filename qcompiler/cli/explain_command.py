@@ -105,10 +105,10 @@ def _tell_model(found: dict[str, Any]) -> None:
             share = f"{'?' if item['found'] is None else item['found']} of {item['planned']}"
             counts = (str(item["layers"]), str(item["products"]), share, str(item["reformats"]))
             engines.append((item["architecture"], *counts, item["file"]))
-        table(engines, ("engine for", "launches", "products", "planned int8 found", "reformats", "file"))
+        table(engines, ("engine for", "launches", "products", "planned in 8 bits, found", "reformats", "file"))
     if found["not_int8"]:
         missed = [(item["node"], ", ".join(item["architectures"])) for item in found["not_int8"]]
-        table(missed, ("planned in int8, and TensorRT runs it in float", "on"))
+        table(missed, ("planned in 8 bits, and TensorRT runs it in float", "on"))
     for item in found["trained"]:
         result(f"{item['pass']}: {item['reason']}, epoch {item['kept']} kept, held-out loss "
                f"{item['loss_before']:.4g} -> {item['loss_after']:.4g}")  # fmt: skip
@@ -134,7 +134,7 @@ def _tell_node(found: dict[str, Any]) -> None:
     if found["placement"]:
         result(f"  run by {found['placement']['runs_on']}: {found['placement']['why']}")
     if found["not_int8"]:
-        result(f"  TensorRT runs it in float on {', '.join(found['not_int8'])}, although it is written in int8")
+        result(f"  TensorRT runs it in float on {', '.join(found['not_int8'])}, although it is written in 8 bits")
     layer = found["layer"]
     if layer:
         about = "an estimated " if found["estimated"] else ""

@@ -78,7 +78,7 @@ def _opened(folder: Path, path: Path, on: str, tune: bool, threads: int) -> Any:
     from qcompiler.runtime import Session
 
     model = None if on == "onnxruntime" else load(path)
-    if model is not None and (folder / "tensorrt").is_dir() and on in ("auto", "cpu"):
+    if model is not None and (path.parent / "tensorrt").is_dir() and on in ("auto", "cpu"):
         return TensorRt().open(model, threads)  # onnxruntime fuses Q/DQ of halves into what it has not in that type
     if model is None or not any(node.domain == DOMAIN for node in model.graph):
         if on in ("cuda", "interpreter") or tune:

@@ -390,6 +390,7 @@ def _changed(
         job.context.facts.clear()
         try:
             made, records = Pipeline(passes).run(clone_model(model), job.context, job.progress)
+            job.target.accepts(made)
             found = measure(job, made)
         except UsageError:  # what was asked for cannot be done: not for us to leave out
             raise

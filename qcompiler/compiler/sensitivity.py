@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.compiler.assess import form_name
-from qcompiler.compiler.catalog import find_recipe, find_target, passes
+from qcompiler.compiler.catalog import find_recipe, passes
 from qcompiler.compiler.compilation import exclusions, input_specs, name_all
+from qcompiler.compiler.targeting import target_for
 from qcompiler.data import Dataset, open_dataset, split
 from qcompiler.errors import QCompilerError, UsageError
 from qcompiler.ir import Model
@@ -62,10 +63,10 @@ def sensitivity(
     Even samples calibrate, odd ones score. Arguments are those of :func:`qcompiler.compile`. Raises what it raises.
     """
     chosen = find_recipe(recipe)
+    found_target, settings = target_for(target, None, (), settings, chosen.target_options.get(target))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     if all(item.lossless for item in chosen.passes):
         raise UsageError(f"recipe '{chosen.name}' quantizes nothing", hint="give --recipe int8 or another")
-    found_target = find_target(target)
     model, context, scoring = _prepared(
         source, data, found_target, chosen.passes, samples, batch_size, threads, seed, progress
     )
@@ -143,6 +144,7 @@ def pruning_sensitivity(
     if not 0.0 < part < 1.0:
         raise UsageError(f"the part that goes has to be above 0 and below 1, not {part:g}")
     chosen = find_recipe(recipe)
+    found_target, settings = target_for(target, None, (), settings, chosen.target_options.get(target))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     place = next((place for place, item in enumerate(chosen.passes) if isinstance(item, PruneChannels)), None)
     if place is None:
@@ -151,7 +153,7 @@ def pruning_sensitivity(
     assert isinstance(pruning, PruneChannels)
     before = [item for item in chosen.passes[:place] if item.lossless]
     model, context, scoring = _prepared(
-        source, data, find_target(target), before, samples, batch_size, threads, seed, progress
+        source, data, found_target, before, samples, batch_size, threads, seed, progress
     )
     calibration = context.data
     assert calibration is not None

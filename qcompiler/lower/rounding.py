@@ -16,8 +16,10 @@ from qcompiler.lower.target import HALVES
 __all__ = ["in_float32"]
 
 
-_SAYS_ITS_TYPE = ("Bernoulli", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "Multinomial", "RandomNormal",
-                  "RandomNormalLike", "RandomUniform", "RandomUniformLike")  # fmt: skip
+_SAYS_ITS_TYPE = ("Bernoulli", "BlackmanWindow", "CastLike", "Constant", "ConstantOfShape", "EyeLike", "HammingWindow",
+                  "HannWindow", "MelWeightMatrix", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform",
+                  "RandomUniformLike")  # fmt: skip
+_OF_ONE_TYPE = ("Gelu", "FastGelu", "QuickGelu")  # onnxruntime's own that the compiler itself makes
 
 
 def in_float32(graph: Graph) -> bool:
@@ -50,7 +52,8 @@ def _follows(node: Node) -> bool:
     if not any(value is not None and value.dtype in HALVES for value in (*node.inputs, *node.outputs)):
         return True
     nested = next(node.subgraphs(), None) is not None or node.graph is None or node.graph.owner is not None
-    return not (nested or node.domain or node.is_op(*_SAYS_ITS_TYPE))
+    known = not node.domain or (node.domain == "com.microsoft" and node.op_type in _OF_ONE_TYPE)
+    return known and not nested and not node.is_op(*_SAYS_ITS_TYPE)
 
 
 def _entered(graph: Graph, value: Value) -> None:

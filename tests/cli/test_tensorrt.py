@@ -153,5 +153,41 @@ def test_a_builder_that_fails_leaves_the_rest(folder: Path, monkeypatch: pytest.
     )
     assert result.report["tensorrt"]["engines"] == []
     monkeypatch.setattr(engine.sys, "executable", "/bin/false")
-    made = TensorRt(profile="x:1x8x12x8").artifacts(result.model, [], lambda _: None)
+    made = TensorRt(profile="x:1x8x12x8").artifacts(
+        result.model, [{"x": np.zeros((1, 8, 12, 8), np.float32)}], lambda _: None
+    )
     assert any("no engine could be built" in text for text in made.problems)
+
+
+@needs_builder
+@pytest.mark.parametrize("recipe", ["cluster", "int8-weights", "int4-weights", "prune-int8", "auto"])
+def test_whatever_recipe_the_engine_is_built(folder: Path, command: Any, recipe: str) -> None:
+    """What TensorRT does not take, such as codebooks, is rolled back."""
+    words = ("--recipe", recipe, "--data", "d.npz", "--arch", "sm_89", "--min-sqnr", "10")
+    done = command(*WORDS, "-o", recipe, *words, cwd=folder)
+    assert done.status == 0, done.err
+    report = json.loads((folder / recipe / "report.json").read_text())
+    assert len(report["tensorrt"]["engines"]) == 1
+    if recipe == "cluster":
+        (item,) = [item for item in report["passes"] if item["name"] == "cluster-weights"]
+        assert item["status"] == "rolled-back" and "TensorRT's parser refuses" in item["reason"]
+    if recipe in ("int8-weights", "int4-weights"):
+        assert any("cards are slower in float32" in text for text in report["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("architectures = [10]", "there is no architecture sm_10"),
+        ('architectures = ["sm_86"]', "target_options.tensorrt.architectures cannot be 'sm_86'"),
+        ("profile = 3", "profile '3' is not INPUT:MIN,OPT,MAX"),
+        ('engine = "perhaps"', "target_options.tensorrt.engine cannot be 'perhaps'"),
+        ('colour = "red"', "target 'tensorrt' has no option 'colour'"),
+        ('products = "float8"\narchitectures = [86]', "sm_86 has no 8-bit floats"),
+    ],
+)
+def test_wrong_options_in_a_recipe(folder: Path, command: Any, text: str, said: str) -> None:
+    recipe = 'name = "mine"\n[target_options.tensorrt]\n' + text + '\n[[pass]]\nname = "quantize-static"\n'
+    (folder / "mine.toml").write_text(recipe)
+    done = command(*WORDS, "-o", "no", "--recipe", "mine.toml", "--data", "d.npz", cwd=folder)
+    assert done.status == 2 and said in done.err and "Traceback" not in done.err

@@ -28,7 +28,9 @@ def written(folder: Path) -> KernelSet:
 
 @pytest.mark.parametrize(("capability", "made_for", "cubin"), [(80, 80, b"eighty"), (86, 86, b"six"), (89, 86, b"six")])
 def test_a_device_gets_the_newest_that_it_can_run(tmp_path: Path, capability: int, made_for: int, cubin: bytes) -> None:
-    assert written(tmp_path).record() == {"architectures": ["sm_80", "sm_86"], "built": 1, "bytes": 9, "problems": []}
+    assert written(tmp_path).record() == {
+        "kernels": {"architectures": ["sm_80", "sm_86"], "built": 1, "bytes": 9, "problems": []}
+    }
     found, kernels = read_kernels(tmp_path, capability)
     assert found == made_for
     assert kernels[ITEM.key].cubin == cubin

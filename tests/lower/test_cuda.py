@@ -14,9 +14,19 @@ from hypothesis import strategies as st
 from qcompiler.calibrate import collect
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
-from qcompiler.ir import Model, Quantization, QuantSpec, affine_parameters, clone_model, format_graph, verify
+from qcompiler.ir import (
+    Model,
+    Quantization,
+    QuantSpec,
+    TensorType,
+    affine_parameters,
+    clone_model,
+    format_graph,
+    verify,
+)
 from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, OrtCuda, open_program
 from qcompiler.lower.cuda import kernel_products, placement, program_of
+from qcompiler.lower.rounding import in_float32
 from qcompiler.onnx_io import infer_types, load, open_session, to_proto
 from qcompiler.passes.cluster import ClusterWeights
 from qcompiler.pipeline import PassContext
@@ -453,3 +463,15 @@ def test_every_product_has_a_cost() -> None:
     for form in (Form(STATIC, TARGET.weight_spec(1)), Form(DYNAMIC, TARGET.weight_spec(1)), four):
         made = TARGET.lower(model, {group: form})
         assert sum(map(kernel_products, made.graph)) == 512 * 256 * 256
+
+
+def test_gelu_in_halves_is_rounded() -> None:
+    """onnxruntime's own operators of one type are rounded like the standard's."""
+    text = "agraph (float16[64] x) => (float16[64] y) { g = com.microsoft.Gelu(x) y = Mul(g, g) }"
+    proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> {text}')
+    model = load(proto)
+    infer_types(model)
+    for node in model.graph:
+        node.output.type = TensorType(DType.FLOAT16, (64,))
+    assert in_float32(model.graph)
+    assert sum(node.is_op("Cast") for node in model.graph) >= 4

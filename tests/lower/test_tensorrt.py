@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -21,7 +22,7 @@ from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError, UsageError
 from qcompiler.ir import Model, Node, Quantization, QuantSpec, affine_parameters, verify
 from qcompiler.lower import DYNAMIC, STATIC, WEIGHTS, Form, StoredWeight, TensorRt
-from qcompiler.lower.tensorrt import build_engines, engine_record, layers_of_inspector, layers_of_plan, package
+from qcompiler.lower.tensorrt import Layer, build_engines, engine_record, layers_of_inspector, layers_of_plan, package
 from qcompiler.lower.tensorrt.cost import eight_bits, node_seconds
 from qcompiler.lower.tensorrt.deployment import build_settings, trtexec_command
 from qcompiler.lower.tensorrt.engine import Engine, planned_8_bits, refusal
@@ -76,7 +77,7 @@ def test_any_network(model: Model, floats: str, weights: str, products: str) -> 
     verify(made)
     groups, _ = target.groups(model)
     twins = {node.name: node for node in made.graph}
-    assert all(eight_bits(twins[group.anchor.name]) for group in groups)
+    assert all(eight_bits(twins[group.anchor.name]) == products for group in groups)
     assert [(value.name, value.dtype, value.shape) for value in made.graph.outputs] == before
     for node in made.graph:
         if node.is_op("QuantizeLinear", "DequantizeLinear"):
@@ -177,11 +178,32 @@ def test_four_bits_in_blocks_are_dequantized_by_the_standard() -> None:
         (QuantSpec(DType.INT8, symmetric=True), ""),
         (QuantSpec(DType.INT4, symmetric=True, axis=0, block=32), ""),
         (QuantSpec(DType.FLOAT16), ""),
+        (QuantSpec(DType.FLOAT8E4M3FN, symmetric=True), "no float8e4m3fn there beside products in int8"),
     ],
 )
 def test_what_it_takes(spec: QuantSpec, reason: str) -> None:
     found = TensorRt().refuses(spec)
     assert reason in found and bool(found) == bool(reason)
+
+
+def test_factors_are_of_one_kind() -> None:
+    target = TensorRt(products="float8")
+    assert "no int8 there beside products in float8" in target.refuses(QuantSpec(DType.INT8, symmetric=True))
+    assert not target.refuses(QuantSpec(DType.INT8, symmetric=True, axis=1))  # of weights alone
+    assert not target.refuses(target.activation_spec())
+
+
+def test_float8_of_small_weights_fits_float16() -> None:
+    """Its scale is the largest over 448: that of ordinary weights would lie below what float16 holds."""
+    proto = proto_of(CONV, 17, **WEIGHT)
+    for item in proto.graph.initializer:
+        item.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(item) * np.float32(0.02), item.name))
+    model = load(proto)
+    infer_types(model)
+    made = lowered(model, TensorRt(products="float8"))
+    assert noise(model, made) < 0.01
+    first = next(node for node in made.graph if node.name == "w1/dequantize")
+    assert first.output.dtype is DType.FLOAT16
 
 
 def test_zero_points_are_refused() -> None:
@@ -332,12 +354,15 @@ def test_what_the_inspector_says() -> None:
     ten = {"Name": "c1 + r1", "LayerType": "CaskConvolution", "Metadata": "[ONNX Layer: c1]\x1e[ONNX Layer: r1]",
            "Inputs": [{"Name": "x", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}],
            "Outputs": [{"Name": "y", "Format/Datatype": "Row major linear FP16 format"}]}  # fmt: skip
+    mixed = {"Name": "c3", "LayerType": "CaskConvolution", "Inputs": [{"Name": "x", "Format/Datatype": "Int8"}],
+             "Outputs": [], "Weights": {"Type": "Half", "Count": 9}}  # fmt: skip
     eleven = {"Name": "c2", "LayerType": "gemm", "Metadata": "[ONNX Layer: c2]",
               "Inputs": [{"Name": "x", "Format": "Row major", "Datatype": "Half"}], "Outputs": [{"Name": "y", "Datatype": "Half"}]}  # fmt: skip
     moved = {"Name": "reformat", "LayerType": "Reformat", "Inputs": [], "Outputs": []}
     first, second, third = layers_of_inspector(json.dumps({"Layers": [ten, eleven, moved]}))
+    assert not layers_of_inspector(json.dumps({"Layers": [mixed]}))[0].in_8_bits
     assert first.in_8_bits and first.nodes == ("c1", "r1") and first.gives == ("float16",)
-    assert second.multiplies and not second.in_8_bits and second.reads == ("float16",)
+    assert second.multiplies and not second.in_8_bits and second.reads == ("float16", "float16")
     assert third.moves and not third.multiplies
     with pytest.raises(LoweringError, match="cannot be read"):
         layers_of_inspector("[1]")
@@ -408,6 +433,53 @@ def _assembles(path: Path, architecture: str) -> None:
     subprocess.run([assembler, f"-arch={architecture}", path, "-o", "/dev/null"], check=True, capture_output=True)
 
 
+def test_a_residual_in_int8_makes_no_int8_product() -> None:
+    assert not Layer("c", "corrltn", (), ("int8", "float16", "int8"), (), True, False).in_8_bits
+
+
+@pytest.mark.parametrize("options", [{"products": "float8"}, {"floats": "bfloat16"}])
+def test_what_plugins_cannot(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="plugins multiply int8"):
+        TensorRt(plugins=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("profile", "said"),
+    [
+        ("x:2x16x64", ""),
+        ("x:1x16x64,2x16x64,4x16x64", "a plugin stands for one shape, and the profile of input 'x' has several"),
+    ],
+)
+def test_plugins_of_a_dynamic_model(profile: str, said: str) -> None:
+    pytest.importorskip("triton")
+    model = model_of("agraph (float[N,16,64] x) => (float[N,16,32] y) { y = MatMul(x, w) }", 17, w=(64, 32))
+    target = TensorRt(plugins=True, architectures=(86,), profile=profile)
+    observe(model, target)
+    (group,) = target.groups(model)[0]
+    made = target.lower(model, {group: Form(DYNAMIC, target.weight_spec(1))})
+    feeds = ({"x": np.zeros((count, 16, 64), np.float32)} for count in (1, 4))  # an iterator, as the compiler gives it
+    found = target.artifacts(made, feeds, lambda _: None)
+    assert (found.plugins is None) == bool(said)
+    assert any(said in text for text in found.problems) if said else found.plugins is not None
+    none = replace(target, architectures=()).artifacts(made, [{"x": np.zeros((2, 16, 64), np.float32)}], lambda _: None)
+    assert none.plugins is None and not none.engines
+
+
+def test_ptx_from_hopper_on_is_for_one_architecture() -> None:
+    script = Path(sys.modules[refusal.__module__].__file__ or "").with_name("register_plugins.py")
+    spec = importlib.util.spec_from_file_location("register_plugins", script)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    runs = {
+        (made, here)
+        for made in (80, 86, 90, 120)
+        for here in (80, 86, 89, 90, 103, 120, 121)
+        if module._runs(made, here)
+    }
+    assert runs == {(80, 80), (80, 86), (80, 89), (86, 86), (86, 89), (90, 90), (120, 120)}
+
+
 def test_memory_that_triton_hands_over_cannot_be_taken_away() -> None:
     ptx = ".visible .entry f(\n\t.param .u64 f_param_0,\n\t.param .u64 f_param_1,\n\t.param .u64 f_param_2\n)\n{ ld.param.u64 %rd1, [f_param_1]; }"
     assert without_hidden(ptx, "f", 1).count(".param .u64") == 2
@@ -423,7 +495,7 @@ def test_the_parser_looks_for_the_plugin(plugged: tuple[Model, Model, Any], tmp_
     plugged[2].write(tmp_path)
     settings_file = tmp_path / "tensorrt" / "build.json"
     settings_file.write_text(json.dumps(json.loads(settings_file.read_text()) | {"plugins": None}))
-    assert "DynamicMatMul_0" in refusal(tmp_path / "tensorrt")
+    assert "DynamicMatMul_0_" in refusal(tmp_path / "tensorrt")
 
 
 # What a reader would trip over

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import json
 import sys
 import time
@@ -44,9 +45,11 @@ class Failure(Exception):
 def parsed(trt: Any, builder: Any, logger: Any, model: Path, plugins: Path | None) -> tuple[Any, Any]:
     """The network of the ONNX file ``model``. Raises Failure with the parser's own words."""
     if plugins:
-        sys.path.insert(0, str(plugins.parent))
+        spec = importlib.util.spec_from_file_location("register_plugins", plugins)
         try:
-            importlib.import_module(plugins.stem).register()
+            module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+            spec.loader.exec_module(module)  # type: ignore[union-attr]
+            module.register()
         except (ImportError, LookupError, OSError) as wrong:
             raise Failure(f"the plugins cannot be registered: {wrong}") from None
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
@@ -130,6 +133,8 @@ def build(
         parsed(trt, builder, logger, model, plugins)
         return 0
     failed = 0
+    if portable and not architectures:
+        raise Failure("no architecture is asked for: --arch sm_89 and the like")
     for name in architectures if portable else ["card"]:
         started = time.perf_counter()
         network, _parser = parsed(trt, builder, logger, model, plugins)

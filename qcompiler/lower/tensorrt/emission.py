@@ -20,6 +20,8 @@ __all__ = ["emit_pairs", "emit_weights"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+_LEAST = np.float32(2.0**-14)  # float16's smallest number with all digits
+
 
 def emit_pairs(copy: Model, mapping: Mapping[Value, Value], placement: Placement, half: np.dtype[Any] | None) -> None:
     """Put the pairs of ``placement`` into ``copy``.
@@ -50,7 +52,7 @@ def round_scale(scale: Array, half: np.dtype[Any]) -> Array:
     """``scale`` (float32) rounded to ``half`` where that is off by less than a hundredth; elsewhere as it is."""
     with np.errstate(over="ignore", under="ignore"):
         near = scale.astype(half).astype(np.float32)
-    good = np.isfinite(near) & (np.abs(near - scale) <= np.abs(scale) * 2.0**-7) & (scale >= np.float32(2.0**-14))
+    good = np.isfinite(near) & (np.abs(near - scale) <= np.abs(scale) * 2.0**-7) & (scale >= _LEAST)
     return np.where(good, near, scale).astype(np.float32)
 
 
@@ -92,7 +94,10 @@ def _levels(group: Group, form: Form, half: np.dtype[Any] | None) -> tuple[Array
     if form.weight.dtype not in (DType.INT8, DType.FLOAT8E4M3FN) or np.any(zero):
         raise LoweringError(f"weights of '{group.name}' are not 8 bits around zero, which TensorRT takes alone")
     if half is not None:
-        exact, scale = scale, round_scale(scale, half)
+        exact = scale
+        if form.weight.dtype is DType.FLOAT8E4M3FN:  # its digits are as many where numbers are smaller
+            scale = np.where(scale * 448 >= _LEAST, np.maximum(scale, _LEAST), scale).astype(np.float32)
+        scale = round_scale(scale, half)
         if form.stored is None and (scale != exact).any():  # integers that were chosen stay what they are
             levels = quantize(array, scale, zero, form.weight)
     return levels, scale

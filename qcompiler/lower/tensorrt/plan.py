@@ -46,7 +46,7 @@ class Layer:
     @property
     def in_8_bits(self) -> bool:
         """True for a product that multiplies in 8 bits: both of its factors are int8 or float8."""
-        return self.multiplies and max(self.reads.count("int8"), self.reads.count("float8")) >= 2
+        return self.multiplies and self.reads[:2] in (("int8", "int8"), ("float8", "float8"))
 
 
 def layers_of_plan(plan: bytes) -> list[Layer]:
@@ -127,8 +127,9 @@ def _inspected(entry: Mapping[str, Any]) -> Layer:
     )
     kind = str(entry.get("LayerType", "")).lower()
     multiplies = any(word in kind for word in ("conv", "gemm", "matmul", "matrixmultiply", "fullyconnected"))
-    if multiplies and reads[:1] in (("int8",), ("float8",)):  # weights are no inputs of the inspector's layers
-        reads = (*reads, reads[0])
+    if multiplies and len(reads) == 1:  # constant weights are no inputs there
+        weights = entry.get("Weights")
+        reads = (*reads, _format(str(weights["Type"])) if isinstance(weights, dict) and "Type" in weights else reads[0])
     nodes = tuple(dict.fromkeys(_NODE.findall(str(entry.get("Metadata", "")))))
     return Layer(
         str(entry.get("Name", "")), kind, nodes, reads, gives, multiplies, kind in ("reformat", "noop", "shuffle")

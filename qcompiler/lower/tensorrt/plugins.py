@@ -12,6 +12,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,11 @@ NAMESPACE = "qcompiler"
 @dataclass(frozen=True)
 class Plugins:
     """``proto`` has plugin nodes where ``qcompiler`` nodes were; ``index`` says what each is, ``ptx`` holds the files
-    that it names; ``problems`` are nodes that TensorRT will not find a plugin for, in words."""
+    that it names."""
 
     proto: onnx.ModelProto
     index: tuple[dict[str, Any], ...]
     ptx: Mapping[str, str]
-    problems: tuple[str, ...]
 
     def write(self, folder: Path) -> list[Path]:
         """Write the model, ``plugins.json``, the PTX and the script that registers them into ``folder``; the files of
@@ -64,29 +64,27 @@ def has_kernels(model: Model) -> bool:
 def stage_plugins(model: Model, feeds: Mapping[str, Any], architectures: Sequence[int]) -> Plugins:
     """The plugins of ``model`` for inputs of the shapes of ``feeds``.
 
-    Raises LoweringError where Triton is not installed. One to three seconds a kernel and architecture, the first time.
+    Raises LoweringError where Triton is not installed, and for a node that no plugin can stand for. One to three
+    seconds a kernel and architecture, the first time.
     """
     program = program_of(model)
     calls = Executor(program).operands(feeds)
     index: list[dict[str, Any]] = []
     files: dict[str, str] = {}
-    problems: list[str] = []
     arguments: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for place, operands in calls.items():
         step = program.steps[place]
         assert isinstance(step, KernelStep)
         kernel = KERNELS[step.op]
-        name = f"{step.op}_{len(index)}"
         try:
             if reason := kernel.refusal(operands, step.attributes):
                 raise LoweringError(reason)
-            record, launch = _plugin(name, kernel, operands, step.attributes, architectures, files)
+            record, launch = _plugin(f"{step.op}_{len(index)}", kernel, operands, step.attributes, architectures, files)
         except LoweringError as error:
-            problems.append(f"{step.node} has no plugin: {error.what}")
-            continue
+            raise LoweringError(f"{step.node} has no plugin: {error.what}", hint=error.hint) from None
         index.append(record)
-        arguments[step.node] = (name, launch.arguments)
-    return Plugins(_staged(to_proto(model), arguments), tuple(index), files, tuple(problems))
+        arguments[step.node] = (record["name"], launch.arguments)
+    return Plugins(_staged(to_proto(model), arguments), tuple(index), files)
 
 
 def _plugin(
@@ -113,8 +111,10 @@ def _plugin(
     assert launch is not None
     inputs = [_type_of(argument, operands) for argument in launch.arguments if isinstance(argument, Given | Held)]
     sizes = [argument.value for argument in launch.arguments if isinstance(argument, Size)]
+    # Two models in one process have plugins of their own; those of one call are told apart by their number.
+    own = sha256(json.dumps([cards, inputs, sizes]).encode()).hexdigest()[:8]
     outputs = [{"dtype": dtype, "shape": list(shape)} for dtype, shape in results]
-    return {"name": name, "inputs": inputs, "sizes": sizes, "outputs": outputs, "cards": cards}, launch
+    return {"name": f"{name}_{own}", "inputs": inputs, "sizes": sizes, "outputs": outputs, "cards": cards}, launch
 
 
 def _check_order(launch: Launch) -> None:

@@ -42,12 +42,17 @@ def register(capability: int | None = None) -> list[str]:
     wanted = capability_here() if capability is None else capability
     names = []
     for item in json.loads((_FOLDER / "plugins.json").read_text()):
-        fitting = [int(key) for key in item["cards"] if int(key) // 10 == wanted // 10 and int(key) <= wanted]
+        fitting = [int(key) for key in item["cards"] if _runs(int(key), wanted)]
         if not fitting:
             raise LookupError(f"plugin {item['name']} was compiled for {', '.join(item['cards'])}, not for {wanted}")
         _define(trt, api, item, item["cards"][str(max(fitting))])
         names.append(item["name"])
     return names
+
+
+def _runs(made_for: int, here: int) -> bool:
+    """True when PTX for ``made_for`` loads on a card ``here``: from Hopper on it is for that architecture alone."""
+    return made_for == here or (made_for < min(here, 90) and made_for // 10 == here // 10)
 
 
 def _define(trt: Any, api: Any, item: dict[str, Any], card: dict[str, Any]) -> None:

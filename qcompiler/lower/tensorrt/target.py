@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
 from qcompiler.lower.tensorrt.engine import build_engines, package, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.legality import find_groups
 from qcompiler.lower.tensorrt.placement import place
-from qcompiler.lower.tensorrt.plugins import has_kernels, stage_plugins
+from qcompiler.lower.tensorrt.plugins import Plugins, has_kernels, stage_plugins
 from qcompiler.lower.tensorrt.profiles import dynamic_inputs, parse_profile, profile_of_samples
 from qcompiler.lower.weight_only import emit_weight_only, needed_opset
 from qcompiler.onnx_io import open_session, save, upgrade_opset
@@ -93,6 +94,8 @@ class TensorRt(Target):
             raise ValueError(f"sm_{oldest} has no 8-bit floats; cards from sm_{_FLOAT8_SINCE} on have")
         if self.floats not in _FLOATS:
             raise ValueError(f"floats cannot be '{self.floats}'; it is one of {', '.join(_FLOATS)}")
+        if self.plugins and (self.products != "int8" or self.floats == "bfloat16"):
+            raise ValueError("plugins multiply int8, and read and give float16 or float32")
         if self.weights not in _WEIGHTS:
             raise ValueError(f"weights cannot be '{self.weights}'; it is one of {', '.join(_WEIGHTS)}")
 
@@ -144,10 +147,10 @@ class TensorRt(Target):
             return ""
         if not spec.symmetric:
             return "TensorRT takes integers around zero alone"
-        if spec.dtype not in (DType.INT8, _PRODUCTS[self.products]) and not (
-            spec.dtype is DType.INT4 and spec.axis is not None
-        ):
-            return f"TensorRT has no {spec.dtype.name.lower()} there"
+        weights = spec.axis is not None and spec.dtype in (DType.INT4, DType.INT8)
+        if spec.dtype is not _PRODUCTS[self.products] and not weights:
+            beside = f" beside products in {self.products}" if spec.dtype in _PRODUCTS.values() else ""
+            return f"TensorRT has no {spec.dtype.name.lower()} there{beside}"
         return "" if spec.dtype is DType.INT4 or not spec.block else "TensorRT has blocks of 4 bits alone"
 
     def activation_spec(self) -> QuantSpec:
@@ -198,6 +201,20 @@ class TensorRt(Target):
             to_halves(copy, _magnitudes(copy), operators=_OPERATORS[half], dtype=half)
         return copy
 
+    def _plugins(
+        self, model: Model, feeds: Mapping[str, Any], shapes: Mapping[str, tuple[tuple[int, ...], ...]]
+    ) -> tuple[Plugins | None, str]:
+        """The plugins of ``model``, or why there are none."""
+        varied = next((name for name, sizes in shapes.items() if len(set(sizes)) > 1), None)
+        if varied is not None:
+            return None, f"a plugin stands for one shape, and the profile of input '{varied}' has several"
+        usual = {name: np.zeros(sizes[1], array.dtype) if sizes else array
+                 for name, array in feeds.items() for sizes in [shapes.get(name)]}  # fmt: skip
+        try:
+            return stage_plugins(model, usual, self.cards), ""
+        except LoweringError as error:
+            return None, error.what
+
     def safer(self) -> Target | None:
         """With float32 for what is not quantized."""
         return replace(self, floats="float32") if self.floats != "float32" else None
@@ -240,24 +257,35 @@ class TensorRt(Target):
     ) -> Deployment:
         """Scripts and settings, and where TensorRT is installed the engines with what is in them; ``problems`` say
         what could not be built."""
-        shapes = parse_profile(self.profile, model) if self.profile else profile_of_samples(model, samples)
+        samples = iter(samples)
+        first = next(samples)
+        seen = itertools.chain([first], samples)
+        shapes = parse_profile(self.profile, model) if self.profile else profile_of_samples(model, seen)
         problems = [
             f"input '{name}' has dynamic axes: engines take {_said(low, high)}, as the data has it"
             f" (`--set tensorrt.profile={name}:MIN,OPT,MAX` for other sizes)"
             for name, (low, _, high) in shapes.items()
             if not self.profile
         ]
-        plugins = None
-        if has_kernels(model):
+        if self.floats != "float32" and not any(value.dtype in HALVES for value in _values(model)):
+            problems.append(
+                "nothing in the model is in halves, and cards are slower in float32: recipes that calibrate, such as"
+                " int8, find out what fits"
+            )
+        plugins, stuck = None, ""
+        if has_kernels(model) and self.cards:
             progress("compiling plugins")
-            plugins = stage_plugins(model, next(iter(samples)), self.cards)
-            problems += [*plugins.problems, "plugins are an experiment that no card has run"]
+            plugins, stuck = self._plugins(model, first, shapes)
         made = Deployment(
             build_settings(shapes, self.cards, self.refit, "model.onnx" if plugins else "../model.onnx", bool(plugins)),
             tuple(planned_8_bits(model)),
             plugins,
         )
-        if not self.engine or not self.cards:
+        if plugins is not None:
+            problems.append("plugins are an experiment that no card has run")
+        if stuck:
+            problems.append(f"TensorRT cannot take the model: {stuck}")
+        if not self.engine or not self.cards or stuck:
             return replace(made, problems=tuple(problems))
         if not package():
             problems.append(
@@ -287,10 +315,14 @@ def _portable(plan: Plan) -> Plan:
     return {group: replace(form, portable=True) for group, form in plan.items() if form.kind == WEIGHTS}
 
 
+def _values(model: Model) -> list[Value]:
+    return [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+
+
 def _magnitudes(copy: Model) -> dict[Value, float]:
     """The largest that calibration has seen of values; of what a DequantizeLinear gives, the largest that it can."""
     found: dict[Value, float] = {}
-    for value in [*copy.graph.inputs, *(value for node in copy.graph for value in node.outputs)]:
+    for value in _values(copy):
         if value.quant is not None:
             seen = (*value.quant.observed, float(np.min(value.quant.low)), float(np.max(value.quant.high)))
             found[value] = max(map(abs, seen))
