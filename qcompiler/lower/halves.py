@@ -8,18 +8,19 @@ of one type, so that nothing stands between them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from qcompiler.dtypes import DType
-from qcompiler.ir import Graph, Model, Node, TensorType, Value, tensor
+from qcompiler.ir import Graph, Model, Node, Quantization, TensorType, Value, tensor
 from qcompiler.kernels import DOMAIN
 from qcompiler.lower.cuda.nodes import attributes_of, kernel_node
+from qcompiler.lower.target import Group
 from qcompiler.rewrite import drop_constant_if_unused
 
-__all__ = ["CUDA_HALVES", "to_halves"]
+__all__ = ["CUDA_HALVES", "float_values", "magnitude", "to_halves"]
 
 _LARGEST = 3e4  # half of float16's largest: other samples may go beyond what calibration has seen
 _SMALLEST = 1e-2  # of the largest seen: below 6e-5 float16 loses digits, and most elements are smaller than the largest
@@ -43,6 +44,18 @@ _DECIDE = frozenset({
 """Operators for which a digit may decide; so does a Cast to whole numbers."""
 
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+
+
+def float_values(model: Model, groups: Collection[Group]) -> list[Value]:
+    """Everything that is float: the values whose ranges decide what may run in halves, those of ``groups`` first."""
+    values = dict.fromkeys(value for group in groups for value in (*group.data, group.output))
+    values.update(dict.fromkeys(value for node in model.graph for value in node.outputs if value.name))
+    return [value for value in values if value.dtype is DType.FLOAT]
+
+
+def magnitude(quant: Quantization) -> float:
+    """The largest that calibration has seen."""
+    return max(map(abs, (*quant.observed, float(np.min(quant.low)), float(np.max(quant.high)))))
 
 
 def to_halves(

@@ -12,7 +12,7 @@ from qcompiler.ir import Graph, Node, Quantization, TensorType, Value, tensor
 from qcompiler.lower.target import Group
 from qcompiler.rewrite import drop_constant_if_unused
 
-__all__ = ["Pairs", "put_bias"]
+__all__ = ["Pairs", "dequantized", "put_bias"]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -44,6 +44,23 @@ class Pairs:
                 self.main.add_constant(tensor(quant.zero_point), f"{name}_zero_point"),
             )
         return self._parameters[key]
+
+
+def dequantized(
+    before: Node, name: str, held: Value, scale: Array, zero: Array, dtype: DType, **attributes: int
+) -> Value:
+    """``held``, integers of ``dtype``, behind a DequantizeLinear called after ``name`` that stands before ``before``.
+
+    ``scale`` (float32) and ``zero`` are constants of its graph then; ``attributes`` are those of the operator.
+    """
+    graph = before.graph
+    assert graph is not None
+    scales = graph.add_constant(tensor(scale), f"{name}_scale")
+    zeros = graph.add_constant(tensor(zero, dtype), f"{name}_zero_point")
+    node = Node("DequantizeLinear", [held, scales, zeros], attributes, name=f"{name}/dequantize")
+    node.output.name, node.output.type = f"{name}_dequantized", TensorType(DType.FLOAT, held.shape)
+    graph.insert_before(before, node)
+    return node.output
 
 
 def put_bias(mapping: Mapping[Value, Value], group: Group, product: Node, bias: Array) -> None:

@@ -13,13 +13,12 @@ from qcompiler.ir import (
     Model,
     Node,
     Quantization,
-    TensorType,
     Value,
     quantize,
     tensor,
 )
 from qcompiler.lower.integer_products import is_integer_product
-from qcompiler.lower.pairs import Pairs, put_bias
+from qcompiler.lower.pairs import Pairs, dequantized, put_bias
 from qcompiler.lower.target import Group, Plan, Target
 from qcompiler.ops import info
 from qcompiler.rewrite import drop_constant_if_unused
@@ -182,19 +181,9 @@ class _Emitter:
         assert graph is not None
         key = (graph, group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in self.weights:
-            held = graph.add_constant(tensor(levels), f"{group.weight.name}_quantized")
-            scales = graph.add_constant(tensor(scale), f"{group.weight.name}_scale")
-            zeros = graph.add_constant(tensor(zero), f"{group.weight.name}_zero_point")
-            made = Node(
-                "DequantizeLinear",
-                [held, scales, zeros],
-                {"axis": group.weight_axis},
-                name=f"{held.name}/dequantize",
-            )
-            made.output.name = f"{group.weight.name}_dequantized"
-            made.output.type = TensorType(DType.FLOAT, array.shape)
-            graph.insert_before(node, made)
-            self.weights[key] = made.output
+            name, dtype = group.weight.name, form.weight.dtype
+            held = graph.add_constant(tensor(levels), f"{name}_quantized")
+            self.weights[key] = dequantized(node, name, held, scale, zero, dtype, axis=group.weight_axis)
         elif (maker := self.weights[key].producer) is not None and not maker.before(node):
             graph.move_before(node, maker)
         node.set_input(1, self.weights[key])
@@ -204,14 +193,10 @@ class _Emitter:
             whole = np.clip(np.rint(bias.astype(np.float64) / steps), -_BIAS_LIMIT, _BIAS_LIMIT).astype(np.int32)
             name = group.bias.name if group.bias is not None else f"{group.name}_bias"
             held = graph.add_constant(tensor(whole), f"{name}_quantized")
-            scales = graph.add_constant(tensor(steps), f"{name}_scale")
-            zeros = graph.add_constant(tensor(np.zeros(steps.shape, np.int32)), f"{name}_zero_point")
-            made = Node("DequantizeLinear", [held, scales, zeros], {"axis": 0}, name=f"{held.name}/dequantize")
-            made.output.name = f"{name}_dequantized"
-            made.output.type = TensorType(DType.FLOAT, steps.shape)
-            graph.insert_before(node, made)
+            none = np.zeros(steps.shape, np.int32)
+            back = dequantized(node, name, held, steps, none, DType.INT32, axis=0)
             old = node.input(2)
-            node.resize_inputs((*node.inputs[:2], made.output))
+            node.resize_inputs((*node.inputs[:2], back))
             if old is not None:
                 drop_constant_if_unused(old)
 

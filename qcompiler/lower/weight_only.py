@@ -9,6 +9,7 @@ import numpy as np
 from qcompiler.dtypes import DType, pack
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Model, Node, QuantSpec, TensorType, Value, tensor
+from qcompiler.lower.pairs import dequantized
 from qcompiler.lower.replacing import put_instead
 from qcompiler.lower.target import HALVES, WEIGHTS, Form, Group, Plan
 from qcompiler.onnx_io import upgrade_opset
@@ -88,18 +89,10 @@ def _dequantized(graph: Graph, group: Group, form: Form, anchor: Node) -> Value:
     assert group.weight is not None
     levels, scale, zero = _quantized(group, form)
     name = group.weight.name
-    inputs = [
-        graph.add_constant(tensor(levels, form.weight.dtype), f"{name}_quantized"),
-        graph.add_constant(tensor(scale), f"{name}_scale"),
-        graph.add_constant(tensor(zero, form.weight.dtype), f"{name}_zero_point"),
-    ]
-    attrs: dict[str, Any] = {"axis": form.weight.axis}
-    if form.weight.block is not None:
-        attrs["block_size"] = form.weight.block
-    node = Node("DequantizeLinear", inputs, attrs, name=f"{name}/dequantize")
-    node.output.name, node.output.type = f"{name}_dequantized", TensorType(DType.FLOAT, levels.shape)
-    graph.insert_before(anchor, node)
-    return node.output
+    assert form.weight.axis is not None
+    held = graph.add_constant(tensor(levels, form.weight.dtype), f"{name}_quantized")
+    blocks = {} if form.weight.block is None else {"block_size": form.weight.block}
+    return dequantized(anchor, name, held, scale, zero, form.weight.dtype, axis=form.weight.axis, **blocks)
 
 
 def _product(graph: Graph, group: Group, form: Form, anchor: Node) -> Node:

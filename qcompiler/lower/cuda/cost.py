@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 
-from qcompiler.ir import Model, Node, Value
+from qcompiler.ir import Model, Node
 from qcompiler.kernels import Card
 from qcompiler.lower.cuda.nodes import kernel_of
+from qcompiler.lower.roofline import BANDWIDTH, PEAK, bytes_of, elements_of
 from qcompiler.ops import macs
 
 __all__ = ["kernel_products", "node_seconds"]
 
-_PEAK, _BANDWIDTH = 0.5, 0.8  # shares of the card's
 _SESSION = 3e-6  # seconds more for a node that onnxruntime launches
 _FREE = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "ConstantOfShape", "Size"}
@@ -34,10 +34,10 @@ def _seconds(node: Node, card: Card) -> float:
     if node.is_op(*_FREE):
         return 0.0
     ours = kernel_of(node) is not None
-    traffic = sum(_bytes(value) for value in dict.fromkeys((*node.inputs, *node.outputs)) if value is not None)
+    traffic = sum(bytes_of(value) for value in dict.fromkeys((*node.inputs, *node.outputs)) if value is not None)
     products = kernel_products(node) if ours else macs(node)
     peak = card.int8 if ours else card.half
-    busy = max(2 * products / (peak * _PEAK), traffic / (card.bandwidth * _BANDWIDTH))
+    busy = max(2 * products / (peak * PEAK), traffic / (card.bandwidth * BANDWIDTH))
     return busy + card.launch + (0.0 if ours else _SESSION)
 
 
@@ -45,7 +45,7 @@ def kernel_products(node: Node) -> int:
     """Multiply-accumulates of a kernel's node; 0 for any other."""
     if kernel_of(node) is None:
         return 0
-    result = _elements(node.output)
+    result = elements_of(node.output)
     if node.op_type in ("CodebookMatMul", "BlockMatMul"):  # their weights are packed
         inner = node.inputs[0].shape[-1] if node.inputs[0] is not None and node.inputs[0].shape else 1
         return result * (inner if isinstance(inner, int) else 1)
@@ -59,17 +59,7 @@ def kernel_products(node: Node) -> int:
         return result * math.prod(sizes[1:])
     if node.op_type == "Int8ConvTranspose":
         source = node.inputs[0]
-        return 0 if source is None else _elements(source) * math.prod(sizes[1:3]) * (sizes[0] // node.attr("group", 1))
+        return (
+            0 if source is None else elements_of(source) * math.prod(sizes[1:3]) * (sizes[0] // node.attr("group", 1))
+        )
     return result * (sizes[-1] if node.attr("transB", 1) else sizes[-2])
-
-
-def _elements(value: Value) -> int:
-    shape = value.shape
-    return 0 if shape is None else math.prod(size if isinstance(size, int) else 1 for size in shape)
-
-
-def _bytes(value: Value) -> float:
-    """Bytes of a value; floats are stored in two."""
-    if value.dtype is None:
-        return 0.0
-    return _elements(value) * min(value.dtype.bits, 16 if value.dtype.name == "FLOAT" else 64) / 8

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import numpy as np
-
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, Node, QuantSpec, Value, clone_model
@@ -18,7 +16,7 @@ from qcompiler.lower.cuda.cost import node_seconds
 from qcompiler.lower.cuda.emission import emit_kernels, is_kernel
 from qcompiler.lower.cuda.legality import find_groups, glue_nodes
 from qcompiler.lower.cuda.partition import open_program, placement
-from qcompiler.lower.halves import to_halves
+from qcompiler.lower.halves import float_values, magnitude, to_halves
 from qcompiler.lower.target import DYNAMIC, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.weight_only import emit_weight_only, needed_opset
 from qcompiler.onnx_io import upgrade_opset
@@ -92,11 +90,7 @@ class OrtCuda(Target):
 
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
         """Everything that is float: what is not quantized may run in float16 where its range is known."""
-        values: dict[Value, None] = {}
-        for group in groups:
-            values.update(dict.fromkeys((*group.data, group.output)))
-        values.update(dict.fromkeys(value for node in model.graph for value in node.outputs if value.name))
-        return [value for value in values if value.dtype is DType.FLOAT]
+        return float_values(model, groups)
 
     def lower(self, model: Model, plan: Plan) -> Model:
         """Kernels for static and dynamic groups, and for what may stay in integers between them."""
@@ -112,7 +106,8 @@ class OrtCuda(Target):
         rest = {group: form for group, form in plan.items() if not is_kernel(group, form)}
         emit_weight_only(copy, mapping, rest)
         if self.float16:
-            to_halves(copy, {value: _largest(value) for value in _values(copy) if value.quant is not None})
+            values = [*copy.graph.inputs, *(value for node in copy.graph for value in node.outputs)]
+            to_halves(copy, {value: magnitude(value.quant) for value in values if value.quant is not None})
         return copy
 
     def open(self, model: Model, threads: int) -> Runner:
@@ -144,14 +139,3 @@ class OrtCuda(Target):
     def runs_on(self, model: Model) -> list[dict[str, Any]]:
         """For each node of the main graph a kernel of ours or onnxruntime, and why."""
         return placement(model)
-
-
-def _values(model: Model) -> list[Value]:
-    return [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
-
-
-def _largest(value: Value) -> float:
-    """The largest magnitude that calibration has seen."""
-    assert value.quant is not None
-    seen = (*value.quant.observed, float(np.min(value.quant.low)), float(np.max(value.quant.high)))
-    return max(map(abs, seen))

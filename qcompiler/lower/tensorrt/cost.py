@@ -7,16 +7,14 @@ launched together as a graph, which is cheaper than one by one.
 
 from __future__ import annotations
 
-import math
-
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Node, Value
 from qcompiler.kernels import Card
+from qcompiler.lower.roofline import BANDWIDTH, PEAK, bytes_of, elements_of
 from qcompiler.ops import macs
 
 __all__ = ["EIGHT_BIT_KINDS", "eight_bits", "node_seconds", "runs_as"]
 
-_PEAK, _BANDWIDTH = 0.5, 0.8  # shares of the card's
 _LAUNCH = 0.5  # of a launch by itself
 _PRODUCTS = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 _FREE = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Shape", "Constant", "ConstantOfShape",
@@ -71,7 +69,7 @@ def node_seconds(model: Model, card: Card) -> dict[str, float]:
         joined = last is not None and node.is_op(*_JOINS)
         if joined:
             others = sum(_bytes(value) for value in read if launches.get(value) != last)
-            seconds = others / (card.bandwidth * _BANDWIDTH)
+            seconds = others / (card.bandwidth * BANDWIDTH)
         else:
             seconds = _seconds(node, read, card)
         found[node.name] = found.get(node.name, 0.0) + seconds
@@ -88,11 +86,11 @@ def _seconds(node: Node, read: list[Value], card: Card) -> float:
         return 0.0
     traffic = sum(_bytes(value) for value in read) + sum(_written(value) for value in node.outputs)
     peak = card.int8 if eight_bits(node) else card.half
-    busy = max(2 * macs(node) / (peak * _PEAK), traffic / (card.bandwidth * _BANDWIDTH))
+    busy = max(2 * macs(node) / (peak * PEAK), traffic / (card.bandwidth * BANDWIDTH))
     launches = 1
     if node.is_op(*_PRODUCTS) and read[0].is_input and read[0].dtype is DType.FLOAT:
         launches = 2  # float32 from outside is first made what the product reads, as a Q would do
-        busy += 1.5 * _bytes(read[0]) / (card.bandwidth * _BANDWIDTH)
+        busy += 1.5 * _bytes(read[0]) / (card.bandwidth * BANDWIDTH)
     return busy + launches * _LAUNCH * card.launch
 
 
@@ -112,19 +110,12 @@ def _written(value: Value) -> float:
                 if made not in seen:
                     seen.add(made)
                     waiting.append(made)
-    return float(_elements(value))
+    return float(elements_of(value))
 
 
 def _bytes(value: Value) -> float:
     """Bytes of a value as it lies in memory: behind a DequantizeLinear the integers do; floats are stored in two."""
     maker = value.producer
     if maker is not None and maker.is_op("DequantizeLinear") and maker.inputs[0] is not None:
-        return _elements(value) * (maker.inputs[0].dtype.bits if maker.inputs[0].dtype else 8) / 8
-    if value.dtype is None:
-        return 0.0
-    return _elements(value) * min(value.dtype.bits, 16 if value.dtype.name == "FLOAT" else 64) / 8
-
-
-def _elements(value: Value) -> int:
-    shape = value.shape
-    return 0 if shape is None else math.prod(size if isinstance(size, int) else 1 for size in shape)
+        return bytes_of(maker.inputs[0])
+    return bytes_of(value)

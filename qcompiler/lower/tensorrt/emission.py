@@ -11,7 +11,7 @@ import numpy as np
 from qcompiler.dtypes import DType
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Model, Node, Quantization, TensorType, Value, quantize, tensor
-from qcompiler.lower.pairs import Pairs, put_bias
+from qcompiler.lower.pairs import Pairs, dequantized, put_bias
 from qcompiler.lower.target import Form, Group, Plan
 from qcompiler.lower.tensorrt.placement import Placement
 from qcompiler.rewrite import drop_constant_if_unused
@@ -107,24 +107,22 @@ def _dequantized(
     copy: Model, node: Node, group: Group, name: str, levels: Array, scale: Array, as_float: bool
 ) -> Value:
     """The weight of ``group`` behind a DequantizeLinear that is called after ``name``."""
-    graph, axis = copy.graph, {"axis": group.weight_axis}
-    scales = graph.add_constant(tensor(scale), f"{name}_scale")
-    zeros = graph.add_constant(tensor(np.zeros(scale.shape, levels.dtype)), f"{name}_zero_point")
-    if as_float:
-        shape = [1] * levels.ndim
-        shape[group.weight_axis] = -1
-        floats = levels.astype(np.float32) * scale.reshape(shape)
-        held = graph.add_constant(tensor(floats), f"{name}_rounded")
-        to = Node("QuantizeLinear", [held, scales, zeros], axis, name=f"{name}/quantize")
-        to.output.name, to.output.type = f"{name}_quantized", TensorType(zeros.dtype, levels.shape)
-        graph.insert_before(node, to)
-        quantized = to.output
-    else:
-        quantized = graph.add_constant(tensor(levels), f"{name}_quantized")
-    back = Node("DequantizeLinear", [quantized, scales, zeros], axis, name=f"{name}/dequantize")
-    back.output.name, back.output.type = f"{name}_dequantized", TensorType(DType.FLOAT, levels.shape)
-    graph.insert_before(node, back)
-    return back.output
+    graph, dtype = copy.graph, DType.of(levels.dtype)
+    zero = np.zeros(scale.shape, levels.dtype)
+    if not as_float:
+        held = graph.add_constant(tensor(levels), f"{name}_quantized")
+        return dequantized(node, name, held, scale, zero, dtype, axis=group.weight_axis)
+    shape = [1] * levels.ndim
+    shape[group.weight_axis] = -1
+    floats = graph.add_constant(tensor(levels.astype(np.float32) * scale.reshape(shape)), f"{name}_rounded")
+    to = Node("QuantizeLinear", [floats, None, None], {"axis": group.weight_axis}, name=f"{name}/quantize")
+    to.output.name, to.output.type = f"{name}_quantized", TensorType(dtype, levels.shape)
+    graph.insert_before(node, to)
+    back = dequantized(node, name, to.output, scale, zero, dtype, axis=group.weight_axis)
+    assert back.producer is not None
+    for place in (1, 2):  # both nodes have the same constants
+        to.set_input(place, back.producer.inputs[place])
+    return back
 
 
 def _biased(copy: Model, mapping: Mapping[Value, Value], group: Group, node: Node, bias: Array) -> None:

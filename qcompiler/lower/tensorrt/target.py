@@ -18,7 +18,7 @@ from qcompiler.kernels import CARDS, Card
 from qcompiler.lower.cuda.emission import emit_kernels
 from qcompiler.lower.cuda.legality import group_around
 from qcompiler.lower.cuda.partition import open_program
-from qcompiler.lower.halves import CUDA_HALVES, to_halves
+from qcompiler.lower.halves import CUDA_HALVES, float_values, magnitude, to_halves
 from qcompiler.lower.rounding import in_float32
 from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
@@ -175,9 +175,7 @@ class TensorRt(Target):
 
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
         """Everything that is float: what is not quantized may run in float16 where its range is known."""
-        values = dict.fromkeys(value for group in groups for value in (*group.data, group.output))
-        values.update(dict.fromkeys(value for node in model.graph for value in node.outputs if value.name))
-        return [value for value in values if value.dtype is DType.FLOAT]
+        return float_values(model, groups)
 
     def lower(self, model: Model, plan: Plan) -> Model:
         """Pairs around static groups, weights behind a DequantizeLinear, and halves for the rest."""
@@ -324,8 +322,7 @@ def _magnitudes(copy: Model) -> dict[Value, float]:
     found: dict[Value, float] = {}
     for value in _values(copy):
         if value.quant is not None:
-            seen = (*value.quant.observed, float(np.min(value.quant.low)), float(np.max(value.quant.high)))
-            found[value] = max(map(abs, seen))
+            found[value] = magnitude(value.quant)
     for node in copy.graph:
         if node.is_op("DequantizeLinear") and node.output not in found:
             scale, read = node.inputs[1], node.inputs[0]
