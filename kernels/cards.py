@@ -42,6 +42,11 @@ class Card:
     launch: float = 2.5e-6
     tiles: Mapping[tuple[int, ...], Tile] = field(default_factory=dict, hash=False)
 
+    @property
+    def label(self) -> str:
+        """Its name and architecture."""
+        return f"{self.name} (sm_{self.capability})"
+
 
 CARDS = {
     80: Card(80, "A100", 166_912, 108, 624e12, 312e12, 2.0e12),

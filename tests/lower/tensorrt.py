@@ -7,15 +7,22 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import pytest
 
 from qcompiler.calibrate import collect
 from qcompiler.compiler import name_all
 from qcompiler.ir import Model, Quantization, affine_parameters
 from qcompiler.lower import STATIC, Form, Target, TensorRt
-from qcompiler.lower.tensorrt import Layer, build_engines
+from qcompiler.lower.tensorrt import Layer, build_engines, package
 from qcompiler.lower.tensorrt.deployment import build_settings, write_settings
 from qcompiler.onnx_io import open_session, save
 from qcompiler.search import Quality
+
+CONV = (
+    "agraph (float[1,8,8,8] x) => (float[1,8,8,8] y) { a = Conv<pads=[1,1,1,1]>(x, w1)  r = Relu(a)  y = Conv(r, w2) }"
+)
+WEIGHT = {"w1": (8, 8, 3, 3), "w2": (8, 8, 1, 1)}
+needs_builder = pytest.mark.skipif(not package().startswith("tensorrt_rtx"), reason="TensorRT for RTX is not installed")
 
 
 def samples_of(model: Model, count: int = 4) -> list[dict[str, Any]]:

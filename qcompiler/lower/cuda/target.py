@@ -54,7 +54,7 @@ class OrtCuda(Target):
     @property
     def estimated_for(self) -> str:  # type: ignore[override]
         """Name and architecture of that card."""
-        return f"{self.card.name} (sm_{self.card.capability})"
+        return self.card.label
 
     def unavailable(self) -> str:
         """Never: without a card the same program runs on the processor."""

@@ -16,13 +16,13 @@ from qcompiler.lower.tensorrt.engine import Engine, engine_record
 from qcompiler.lower.tensorrt.plugins import Plugins
 from qcompiler.lower.tensorrt.profiles import Shapes
 
-__all__ = ["FOLDER", "Deployment", "Held", "build_settings", "trtexec_command", "write_settings"]
+__all__ = ["FOLDER", "Deployment", "KeptFolder", "build_settings", "trtexec_command", "write_settings"]
 
 FOLDER = "tensorrt"
 """The folder of all this beside ``model.onnx``."""
 
 
-class Held:
+class KeptFolder:
     """A folder that goes when nobody has this any more."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Deployment:
     package: str = ""
     engines: tuple[Engine, ...] = ()
     problems: tuple[str, ...] = ()
-    held: Held | None = None
+    held: KeptFolder | None = None
 
     @property
     def command(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
@@ -30,14 +31,10 @@ def emit_pairs(copy: Model, mapping: Mapping[Value, Value], placement: Placement
     whatever type they end up in.
     """
     pairs = Pairs(copy.graph)
-    for value in sorted(placement.reads, key=_order):
-        twin = mapping[value]
-        several = sum(bool(readers) for _, readers in placement.reads[value]) > 1
-        for count, (quant, readers) in enumerate(placement.reads[value]):
-            if not readers:
-                continue
-            name = f"{value.name}_{count}" if several and count else value.name
-            back = pairs.around(name, twin, rounded(quant, half), copy.graph)
+    for value in sorted(placement, key=_order):
+        for count, (quant, readers) in enumerate(placement[value]):
+            name = f"{value.name}_{count}" if count else value.name
+            back = pairs.around(name, mapping[value], rounded(quant, half), copy.graph)
             back.quant = quant
             for node, at in readers:
                 _twin(mapping, node).set_input(at, back)
@@ -65,6 +62,7 @@ def emit_weights(
     They are stored in int8, or with ``as_float`` in float32 behind a QuantizeLinear.
     """
     made: dict[tuple[Value, int, bytes], Value] = {}
+    forms_of: Counter[Value] = Counter()
     for group in groups:
         form = plan[group]
         if group.weight is None or group.weight.constant is None:
@@ -73,7 +71,8 @@ def emit_weights(
         levels, scale = _levels(group, form, half)
         key = (group.weight, group.weight_axis, scale.tobytes() + levels.tobytes())
         if key not in made:
-            count = sum(weight is group.weight for weight, _, _ in made)
+            count = forms_of[group.weight]
+            forms_of[group.weight] += 1
             name = f"{group.weight.name}_{count}" if count else group.weight.name
             made[key] = _dequantized(copy, node, group, name, levels, scale, as_float)
         elif (maker := made[key].producer) is not None and not maker.before(node):

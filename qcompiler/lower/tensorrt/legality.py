@@ -13,7 +13,7 @@ from qcompiler.lower.ort_legality import group_of, objection
 from qcompiler.lower.target import Group
 from qcompiler.ops import info
 
-__all__ = ["carried", "find_groups", "passes_int8"]
+__all__ = ["carried", "carries", "find_groups", "passes_int8"]
 
 _SELECTS = frozenset({"Concat", "Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 
@@ -90,7 +90,11 @@ def passes_int8(node: Node) -> bool:
     return not node.domain and node.op_type in _SELECTS
 
 
+def carries(node: Node, place: int) -> bool:
+    """True when what ``node`` reads at ``place`` is data that goes through it."""
+    return place == 0 or node.is_op("Concat")
+
+
 def carried(node: Node) -> list[tuple[int, Value]]:
     """The data that goes through ``node``: places and values."""
-    places = range(len(node.inputs)) if node.is_op("Concat") else range(1)
-    return [(place, value) for place in places if (value := node.inputs[place]) is not None]
+    return [(place, value) for place, value in enumerate(node.inputs) if value is not None and carries(node, place)]

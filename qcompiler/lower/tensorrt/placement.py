@@ -10,14 +10,13 @@ Everything else has no pair around it, since that would be work and error for no
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from qcompiler.errors import LoweringError
 from qcompiler.ir import Graph, Node, Quantization, Value
 from qcompiler.lower.target import Group
-from qcompiler.lower.tensorrt.legality import carried, passes_int8
+from qcompiler.lower.tensorrt.legality import carried, carries, passes_int8
 
 __all__ = ["Placement", "place"]
 
@@ -27,11 +26,8 @@ Read = tuple[Node, int]
 """A reader and which of its inputs."""
 
 
-@dataclass
-class Placement:
-    """``reads``: for each value who reads it in 8 bits, by the parameters that the reader gets."""
-
-    reads: dict[Value, list[tuple[Quantization, list[Read]]]] = field(default_factory=dict)
+Placement = dict[Value, list[tuple[Quantization, list[Read]]]]
+"""For each value who reads it in 8 bits, by the parameters that the reader gets."""
 
 
 def place(graph: Graph, groups: Collection[Group], taken: Collection[Node] = ()) -> Placement:
@@ -47,7 +43,7 @@ def place(graph: Graph, groups: Collection[Group], taken: Collection[Node] = ())
             products.setdefault(value, []).append((group.anchor, place_of))
     through = _carriers(graph, anchors)
     shared = _shared(through)
-    found = Placement()
+    found: Placement = {}
     for value, readers in products.items():
         own, common = _range(value), shared.get(value)
         if common is None or common is own:
@@ -60,17 +56,17 @@ def place(graph: Graph, groups: Collection[Group], taken: Collection[Node] = ())
         for place_of, value in carried(node):
             _add(found, value, shared[value], [(node, place_of)])
         for value in node.outputs:
-            found.reads.setdefault(value, [])
+            found.setdefault(value, [])
     _residuals(graph, anchors, found, taken)
     return found
 
 
 def _add(found: Placement, value: Value, quant: Quantization, readers: Iterable[Read]) -> None:
-    for known, there in found.reads.setdefault(value, []):
+    for known, there in found.setdefault(value, []):
         if known.scale == quant.scale:
             there.extend(readers)
             return
-    found.reads[value].append((quant, list(readers)))
+    found[value].append((quant, list(readers)))
 
 
 def _carriers(graph: Graph, anchors: Collection[Node]) -> set[Node]:
@@ -92,7 +88,7 @@ def _carriers(graph: Graph, anchors: Collection[Node]) -> set[Node]:
 def _in_int8(user: Node, at: int, anchors: Collection[Node], kept: Collection[Node]) -> bool:
     if user in anchors:
         return at < 2
-    return user in kept and at in {place for place, _ in carried(user)}
+    return user in kept and carries(user, at)
 
 
 def _data(node: Node) -> list[Value]:
@@ -137,7 +133,7 @@ def _residuals(graph: Graph, anchors: Collection[Node], found: Placement, taken:
         last = max((value for value in (a, b) if _fused(value, anchors)), key=_order, default=None)
         others = [value for value in (a, b) if value is not last]
         for value in others:
-            known = found.reads.get(value)
+            known = found.get(value)
             quant = known[0][0] if known else _range(value)
             _add(found, value, quant, [(node, 0 if value is a else 1)])
 
@@ -148,11 +144,11 @@ def _alike(a: Value, b: Value) -> bool:
 
 def _feeds_int8(value: Value, found: Placement) -> bool:
     """True when ``value``, or what one activation makes of it, is read in 8 bits."""
-    if value in found.reads:
+    if value in found:
         return True
     users = value.users()
     return len(users) == 1 and len(users[0].outputs) == 1 and users[0].is_op("Relu", "Clip") and (
-        users[0].output in found.reads
+        users[0].output in found
     )  # fmt: skip
 
 

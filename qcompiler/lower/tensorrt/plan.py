@@ -36,7 +36,6 @@ class Layer:
     """
 
     name: str
-    kind: str
     nodes: tuple[str, ...]
     reads: tuple[str, ...]
     gives: tuple[str, ...]
@@ -80,7 +79,7 @@ def _layer(kind: str, item: Mapping[str, Any], types: Mapping[str, str]) -> Laye
     name = str(item.get("name", kind))
     multiplies = _PRODUCTS.search(kind if kind not in ("function", "runtime_fusion") else name) is not None
     moves = kind == "function" and _MOVES.fullmatch(name) is not None
-    return Layer(name, kind, tuple(dict.fromkeys(_NODE.findall(item["layers"]))), reads, gives, multiplies, moves)
+    return Layer(name, tuple(dict.fromkeys(_NODE.findall(item["layers"]))), reads, gives, multiplies, moves)
 
 
 def _first(item: Mapping[str, Any], *keys: str) -> list[str]:
@@ -131,9 +130,7 @@ def _inspected(entry: Mapping[str, Any]) -> Layer:
         weights = entry.get("Weights")
         reads = (*reads, _format(str(weights["Type"])) if isinstance(weights, dict) and "Type" in weights else reads[0])
     nodes = tuple(dict.fromkeys(_NODE.findall(str(entry.get("Metadata", "")))))
-    return Layer(
-        str(entry.get("Name", "")), kind, nodes, reads, gives, multiplies, kind in ("reformat", "noop", "shuffle")
-    )
+    return Layer(str(entry.get("Name", "")), nodes, reads, gives, multiplies, kind in ("reformat", "noop", "shuffle"))
 
 
 def _said(tensor: Mapping[str, Any], *keys: str) -> str:

@@ -22,7 +22,7 @@ from qcompiler.lower.halves import CUDA_HALVES, float_values, magnitude, to_halv
 from qcompiler.lower.rounding import in_float32
 from qcompiler.lower.target import DYNAMIC, HALVES, STATIC, WEIGHTS, Group, Plan, Target
 from qcompiler.lower.tensorrt.cost import node_seconds, runs_as
-from qcompiler.lower.tensorrt.deployment import Deployment, Held, build_settings, write_settings
+from qcompiler.lower.tensorrt.deployment import Deployment, KeptFolder, build_settings, write_settings
 from qcompiler.lower.tensorrt.emission import emit_pairs, emit_weights
 from qcompiler.lower.tensorrt.engine import build_engines, package, planned_8_bits, refusal
 from qcompiler.lower.tensorrt.legality import find_groups
@@ -117,7 +117,7 @@ class TensorRt(Target):
     @property
     def estimated_for(self) -> str:  # type: ignore[override]
         """Name and architecture of that card."""
-        return f"{self.card.name} (sm_{self.card.capability})"
+        return self.card.label
 
     def unavailable(self) -> str:
         """Never: the model is made and checked without TensorRT."""
@@ -292,7 +292,7 @@ class TensorRt(Target):
             )
             return replace(made, problems=tuple(problems))
         progress("building engines")
-        held = Held()
+        held = KeptFolder()
         folder = held.folder
         written = save(model, folder / "model.onnx") if plugins is None else plugins.write(folder)
         write_settings(folder, made.settings | {"model": "model.onnx"})
