@@ -8,6 +8,7 @@
     ├── CalibrationError      1   statistics could not be collected
     ├── LoweringError         1   the target cannot express the graph
     ├── TrainingError         1   the model cannot be trained
+    ├── ExecutorError         1   who was to do the work cannot be reached
     ├── OutputError           1   the result cannot be written
     ├── GateError             4   ``--strict`` and a gate was not met
     └── UsageError            2   the request itself makes no sense
@@ -20,6 +21,7 @@ from __future__ import annotations
 __all__ = [
     "CalibrationError",
     "DataError",
+    "ExecutorError",
     "GateError",
     "ImportFailure",
     "LoweringError",
@@ -77,6 +79,10 @@ class LoweringError(QCompilerError):
 
 class TrainingError(QCompilerError):
     """The model cannot be trained, or not on these samples."""
+
+
+class ExecutorError(QCompilerError):
+    """Workers elsewhere cannot be reached, or not be used."""
 
 
 class OutputError(QCompilerError):

@@ -9,6 +9,8 @@ from hypothesis import settings
 # Triton decides when its functions are loaded whether it interprets them, and some test loads every module. What is
 # compiled is compiled in another process.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+# What is tested is what is computed; tests of the cache have one of their own.
+os.environ["QCOMPILER_CACHE"] = "off"
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -117,7 +117,7 @@ class ClusterWeights(Pass):
             return 0
         if context.data is None and (self.compensate or self.sensitivity):
             context.warn(f"{self.name} judges errors by the weights alone, since there is no data; give --data")
-        weigh(model, layers, context.data, threads=context.threads, progress=context.progress)
+        weigh(model, layers, context.data, threads=context.threads, progress=context.per_sample)
         group, block = self._books(model, layers, context)
         coding = Coding(
             self.codebook, self.start, group, block, self.scaled, self.sensitivity,
@@ -158,7 +158,7 @@ class ClusterWeights(Pass):
         return self.group, self.block
 
     def _coded(self, model: Model, layers: list[Layer], coding: Coding, context: PassContext) -> list[Coded]:
-        progress = context.progress
+        progress = context.counting("weight", len(layers))
         if self.bits is not None:
             return [coding.with_bits(layer, self.bits) for layer in counted(layers, progress)]
         if self.budget is not None:
@@ -188,8 +188,9 @@ class ClusterWeights(Pass):
                 context.warn(f"{self.name} judges errors by the weights alone, since no output can be compared")
                 expected = []
         if not expected:  # decibels at the outputs are not known; those of the weights are
-            return with_budget(layers, coding, first_budget(layers, wanted), context.progress)
-        made = of_quality(model, layers, coding, wanted, expected, threads=context.threads, progress=context.progress)
+            return with_budget(layers, coding, first_budget(layers, wanted), context.counting("weight", len(layers)))
+        made = of_quality(model, layers, coding, wanted, expected, threads=context.threads,
+                          progress=context.counting("weight", len(layers)))  # fmt: skip
         if made.decibels < wanted:
             context.warn(f"{self.name}: {wanted:g} dB were not reached on the calibration data")
         return made

@@ -84,8 +84,9 @@ class PruneBlocks(Pass):
         samples = context.data.subset(range(0, len(context.data), step))
         expected = expected_outputs(open_session(model, threads=context.threads), samples)
         priced: list[tuple[float, int, Piece]] = []
+        tell = context.counting("piece", len(pieces))
         for done, piece in enumerate(pieces):
-            context.progress(done + 1)
+            tell(done)
             copy = _without(model, [piece])
             saved = whole - total_macs(copy.graph)
             lost = _error(copy, expected, context.threads) if saved > 0 else math.inf

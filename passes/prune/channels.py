@@ -136,7 +136,13 @@ class PruneChannels(Pass):
                 return {group: by_scores(scores[group]) for group in groups}
             else:
                 nodes = list(dict.fromkeys(consumer.node for found in readers.values() for consumer in found))
-                seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.progress)
+                seen = second_moments(
+                    model,
+                    nodes,
+                    context.data,
+                    threads=context.threads,
+                    progress=context.per_sample,
+                )
         if criterion == "batch-norm" and not all(has_scales(group) for group in groups):
             context.warn(
                 f"{self.name}: batch normalization stands in {sum(map(has_scales, groups))} of {len(groups)} groups, "
@@ -223,7 +229,14 @@ class PruneChannels(Pass):
                 found[widths] = costs.total(kept) / whole
                 chosen[widths] = _gone(rankings, kept)
         refitting, judging = apart(data)
-        points = judged(model, chosen, refitting, judging, threads=context.threads, progress=context.progress)
+        points = judged(
+            model,
+            chosen,
+            refitting,
+            judging,
+            threads=context.threads,
+            progress=context.counting("amount", len(chosen)),
+        )
         return [{"remaining": found[widths], "sqnr_db": point.sqnr_db, "speedup": point.speedup}
                 for widths, point in zip(chosen, points, strict=True)]  # fmt: skip
 
@@ -241,8 +254,9 @@ class PruneChannels(Pass):
             raise UsageError(f"{self.name}.latency is measured and needs a sample", hint="give --data")
         source = open_session(model, threads=context.threads)
         low, high = 0.0, 1.0
+        tell = context.counting("width", _HALVINGS)
         for step in range(_HALVINGS):
-            context.progress(step + 1)
+            tell(step)
             share = (low + high) / 2
             kept = self._kept(costs, rankings, max(share, 1e-6), multiples)
             session = open_session(without(model, _gone(rankings, kept)), threads=context.threads)
@@ -263,7 +277,8 @@ class PruneChannels(Pass):
         context.details["groups"] = [_told(group, chosen.get(group, [])) for group in channels.groups]
         context.resolved |= {"removed": written(chosen), "curve": ()}
         samples = context.data if self.refit else None
-        take_out(model, chosen, samples, threads=context.threads, progress=context.progress)
+        tell = context.counting("sample", len(samples) if samples is not None else 0)
+        take_out(model, chosen, samples, threads=context.threads, progress=tell)
         return sum(len(units) for units in chosen.values())
 
 

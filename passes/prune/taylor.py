@@ -37,7 +37,8 @@ def taylor_scores(model: Model, groups: Sequence[ChannelGroup], context: PassCon
     values = list(dict.fromkeys(value for _, _, value, _ in places))
     data = context.data.subset(range(0, len(context.data), -(-len(context.data) // _SAMPLES)))
     scores = {group: np.zeros(group.size) for group in groups}
-    for found in weighted_gradients(model, values, data, seed=context.seed, progress=context.progress):
+    tell = context.counting("sample", len(data))
+    for found in weighted_gradients(model, values, data, seed=context.seed, progress=tell):
         products = dict(zip(values, found, strict=True))
         sums = {group: np.zeros(group.size) for group in groups}
         for group, which, value, axis in places:

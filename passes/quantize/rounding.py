@@ -93,7 +93,7 @@ def _moments(item: Pass, model: Model, context: PassContext) -> dict[Group, Mome
     if "moments" not in context.facts:
         groups = [group for group in context.facts.get("forms", {}) if group.data]
         nodes = [group.anchor for group in groups]
-        found = second_moments(model, nodes, context.data, threads=context.threads, progress=context.progress)
+        found = second_moments(model, nodes, context.data, threads=context.threads, progress=context.per_sample)
         context.facts["moments"] = {group: found[group.anchor] for group in groups if group.anchor in found}
     moments: dict[Group, Moments] = context.facts["moments"]
     return {group: seen for group, seen in moments.items() if seen.count and group in context.facts["forms"]}
@@ -101,8 +101,10 @@ def _moments(item: Pass, model: Model, context: PassContext) -> dict[Group, Mome
 
 def _round_all(item: Pass, model: Model, context: PassContext, descend: int) -> int:
     count = 0
-    for done, (group, moments) in enumerate(_moments(item, model, context).items()):
-        context.progress(done)
+    found = _moments(item, model, context)
+    tell = context.counting("weight", len(found))
+    for done, (group, moments) in enumerate(found.items()):
+        tell(done)
         forms = context.facts["forms"][group]
         second = damped(moments.second)
         made: dict[QuantSpec, StoredWeight | None] = {}  # static and dynamic forms mostly store the same

@@ -68,7 +68,12 @@ class QuantizeStatic(Pass):
         refused = context.facts["refused"]
         values = target.observed(model, groups)
         statistics = collect(
-            model, values, context.data, threads=context.threads, executor=context.executor, progress=context.progress
+            model,
+            values,
+            context.data,
+            threads=context.threads,
+            executor=context.executor,
+            progress=context.per_sample,
         )
         context.facts["statistics"] = statistics
         usable = {value: seen for value, seen in statistics.items() if seen.count and not seen.odd}
@@ -112,7 +117,7 @@ class QuantizeStatic(Pass):
             different = {(item.scale.tobytes(), item.zero_point.tobytes()): item for item in reversed(made)}
             tried[value] = [item for item in made if item in different.values()]
         assert context.data is not None
-        best = least_effect(model, tried, context.data, threads=context.threads, progress=context.progress)
+        best = least_effect(model, tried, context.data, threads=context.threads, progress=context.per_sample)
         return {value: best.get(value, items[0]) for value, items in tried.items()}
 
     def _by_model(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +15,7 @@ from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model
 from qcompiler.onnx_io import to_bytes
 from qcompiler.runtime import Session
+from qcompiler.workers import Pool, Shared
 
 __all__ = ["Counted", "Counter", "count_elsewhere", "rows_of"]
 
@@ -95,34 +95,10 @@ def count_elsewhere(
     """The sum over ``samples`` of what workers of ``executor`` count; a part that is lost with its worker is counted
     here. At most two parts a worker wait at any time. ``model`` has to fit into one protobuf."""
     total = counter.nothing()
-
-    def take(found: Counted) -> None:
+    shared = Shared(pickle.dumps((to_bytes(model), counter.session.threads, counter.names)), _opened)
+    for found in Pool(executor).run(_work, shared, _parts(samples), lambda part: counter.count(*part)):
         total.merge(found)
         progress(total.done)
-
-    sent = to_bytes(model)
-    digest = hashlib.sha256(sent).hexdigest()
-    most = 2 * (getattr(executor, "_max_workers", None) or os.cpu_count() or 1)
-    waiting: list[tuple[Future[Counted], list[Sample], bool]] = []
-
-    def receive() -> None:
-        future, part, by_row = waiting.pop(0)
-        try:
-            take(future.result())
-        except (BrokenExecutor, CancelledError, OSError):
-            take(counter.count(part, by_row))
-
-    for part, by_row in _parts(samples):
-        try:
-            future = executor.submit(_work, digest, sent, counter.session.threads, counter.names, part, by_row)
-        except RuntimeError:  # the pool is gone: broken, or shut down
-            take(counter.count(part, by_row))
-            continue
-        waiting.append((future, part, by_row))
-        if len(waiting) >= most:
-            receive()
-    while waiting:
-        receive()
     return total
 
 
@@ -140,16 +116,12 @@ def _parts(samples: Iterable[tuple[list[Sample], bool]]) -> Iterator[tuple[list[
         yield part, rows
 
 
-_opened: dict[str, Session] = {}
+def _opened(payload: bytes) -> Counter:
+    """In a worker: what counts."""
+    model, threads, names = pickle.loads(payload)
+    return Counter(Session(model, threads=threads), names)
 
 
-def _work(
-    digest: str, model: bytes, threads: int, names: list[str], samples: Sequence[Sample], by_row: bool
-) -> Counted:
-    """In a worker: count ``samples``; the session is kept for the next part."""
-    session = _opened.get(digest)
-    if session is None:
-        session = Session(model, threads=threads)
-        _opened.clear()
-        _opened[digest] = session
-    return Counter(session, names).count(samples, by_row)
+def _work(counter: Counter, part: tuple[list[Sample], bool]) -> Counted:
+    """In a worker: count one part."""
+    return counter.count(*part)

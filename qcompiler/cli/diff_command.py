@@ -54,6 +54,7 @@ def differences(
     from qcompiler.errors import UsageError
     from qcompiler.ir import Model
     from qcompiler.onnx_io import infer_types, load, open_session
+    from qcompiler.progress import Step
     from qcompiler.search import Quality
 
     models = [load(model_file(path)) for path in (a, b)]
@@ -78,7 +79,7 @@ def differences(
     dataset = open_dataset(data, input_specs(models[0]), limit=samples, batch_size=batch_size)
     quality, inside = Quality(), Quality()
     for index, sample in enumerate(dataset):
-        progress(f"sample {index + 1} of {len(dataset)}")
+        progress(Step(f"sample {index + 1} of {len(dataset)}", index, len(dataset)))
         first, second = (session.run(sample) for session in sessions)
         quality.add({name: first[name] for name in outputs[0]}, second)
         inside.add({name: first[name] for name in common}, second)

@@ -45,6 +45,7 @@ def run(
     from qcompiler.data import open_dataset
     from qcompiler.errors import OutputError
     from qcompiler.onnx_io import read_proto
+    from qcompiler.progress import Step
 
     path = model_file(folder)
     read_proto(path)
@@ -53,7 +54,7 @@ def run(
     found: dict[str, list[Any]] = {name: [] for name in session.outputs}
     with progress_line(quiet) as progress:
         for index, sample in enumerate(dataset):
-            progress(f"sample {index + 1} of {len(dataset)}")
+            progress(Step(f"sample {index + 1} of {len(dataset)}", index, len(dataset)))
             for name, array in session.run(sample).items():
                 found[name].append(array)
     arrays = {name: _together(name, items) for name, items in found.items()}

@@ -10,12 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from qcompiler.compiler.asking import input_specs
 from qcompiler.compiler.assess import Measured, measure, statistics_of
 from qcompiler.compiler.catalog import find_recipe, find_target, passes
-from qcompiler.compiler.compilation import Result, input_specs, name_all
 from qcompiler.compiler.document import report_of
 from qcompiler.compiler.job import Job
 from qcompiler.compiler.recovering import parted
+from qcompiler.compiler.result import Result
+from qcompiler.compiler.rewriting import name_all
 from qcompiler.data import open_dataset, split
 from qcompiler.errors import DataError, GateError, LoweringError, UsageError
 from qcompiler.ir import Model, clone_model

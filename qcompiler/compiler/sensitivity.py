@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from qcompiler.compiler.asking import exclusions, input_specs
 from qcompiler.compiler.assess import form_name
 from qcompiler.compiler.catalog import find_recipe, passes
-from qcompiler.compiler.compilation import exclusions, input_specs, name_all
+from qcompiler.compiler.rewriting import name_all
 from qcompiler.compiler.targeting import target_for
 from qcompiler.data import Dataset, open_dataset, split
 from qcompiler.errors import QCompilerError, UsageError
@@ -18,7 +20,9 @@ from qcompiler.lower import Target
 from qcompiler.onnx_io import infer_types, load, upgrade_opset
 from qcompiler.passes.prune import PruneChannels, apart, judged
 from qcompiler.pipeline import Pass, PassContext, Pipeline, with_settings
+from qcompiler.progress import Step
 from qcompiler.search import group_times, sensitivities
+from qcompiler.workers import connected
 
 __all__ = ["PruningSensitivity", "Sensitivity", "pruning_sensitivity", "sensitivity"]
 
@@ -56,6 +60,7 @@ def sensitivity(
     exclude: Sequence[str] = (),
     threads: int = 1,
     seed: int = 0,
+    executor: Executor | str | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Sensitivity]:
     """Each group of ``source`` that ``recipe`` would offer, the most sensitive first; then what cannot be quantized.
@@ -67,11 +72,14 @@ def sensitivity(
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
     if all(item.lossless for item in chosen.passes):
         raise UsageError(f"recipe '{chosen.name}' quantizes nothing", hint="give --recipe int8 or another")
-    model, context, scoring = _prepared(
-        source, data, found_target, chosen.passes, samples, batch_size, threads, seed, progress
-    )
-    forms = context.facts.get("forms", {})
-    choice = sensitivities(model, forms, found_target, scoring, threads=threads, progress=progress)
+    with connected(executor, progress) as workers:
+        model, context, scoring = _prepared(
+            source, data, found_target, chosen.passes, samples, batch_size, threads, seed, progress, workers
+        )
+        forms = context.facts.get("forms", {})
+        choice = sensitivities(
+            model, forms, found_target, scoring, threads=threads, executor=workers, progress=progress
+        )
     first = scoring.sample(0)
     floats = group_times(found_target, model, list(forms), first, threads=threads)
     try:
@@ -162,7 +170,7 @@ def pruning_sensitivity(
     refitting, judging = apart(calibration)[0], apart(scoring)[0]
     points = judged(
         model, amounts, refitting, judging, timed=False, threads=threads,
-        progress=lambda done: progress(f"group {done} of {len(amounts)}"),
+        progress=lambda done: progress(Step(f"group {done} of {len(amounts)}", done - 1, len(amounts))),
     )  # fmt: skip
     rows = sorted(zip(amounts.items(), points, strict=True), key=lambda row: -row[1].error)
     return [
@@ -184,6 +192,7 @@ def _prepared(
     threads: int,
     seed: int,
     progress: Callable[[str], None],
+    executor: Executor | None = None,
 ) -> tuple[Model, PassContext, Dataset]:
     """The model after ``before``, what passes may use, and the samples that score."""
     progress("reading the model")
@@ -193,7 +202,7 @@ def _prepared(
     upgrade_opset(model)
     infer_types(model)
     name_all(model)
-    context = PassContext(data=calibration, target=target, seed=seed, threads=threads)
+    context = PassContext(data=calibration, target=target, seed=seed, threads=threads, executor=executor, tell=progress)
     context.samples = [dataset.sample(0)]
     model, _ = Pipeline(before).run(model, context, progress)
     return model, context, scoring

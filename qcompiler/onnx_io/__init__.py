@@ -6,6 +6,7 @@ from qcompiler.onnx_io.elements import constant_of
 from qcompiler.onnx_io.exporter import to_proto
 from qcompiler.onnx_io.importer import from_proto, load
 from qcompiler.onnx_io.inference import infer_types, nested_graphs, without_weights
+from qcompiler.onnx_io.lean import from_lean, known_constants, to_lean
 from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.opset import upgrade_opset
 from qcompiler.onnx_io.reader import read_proto
@@ -15,8 +16,10 @@ __all__ = [
     "attribute_defaults",
     "check_replaceable",
     "constant_of",
+    "from_lean",
     "from_proto",
     "infer_types",
+    "known_constants",
     "load",
     "needs_external_data",
     "nested_graphs",
@@ -25,6 +28,7 @@ __all__ = [
     "replaced_directory",
     "save",
     "to_bytes",
+    "to_lean",
     "to_proto",
     "upgrade_opset",
     "weight_bytes",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, get_type_hints
 from qcompiler.data import Dataset
 from qcompiler.errors import UsageError
 from qcompiler.ir import Clock, Model, Node
+from qcompiler.progress import Step
 from qcompiler.rewrite import Rule, Trace, apply_rules, label
 
 __all__ = ["Pass", "PassContext", "convert_option"]
@@ -22,16 +23,17 @@ class PassContext:
     """What a pass may use beside the model.
 
     ``data`` calibrates, ``held_out`` are samples that no pass may fit anything to: they judge what one has learned.
-    ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one
-    pass found out for later ones, by name. ``target`` is the lowering's target, if there is one. ``progress`` is told
-    how far a long pass has come. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
+    ``samples`` are the few runs on which lossless passes are checked. ``facts`` carry what one pass found out for later
+    ones, by name. ``target`` is the lowering's target, if there is one. ``seed`` starts whatever is drawn, ``threads``
+    are those of a run. ``watch_fusions`` has the target's own fusions counted around each lossless pass.
     What a running pass puts into ``details`` stands beside it in the report; what into ``resolved`` takes the place
     of its options in the resolved recipe, so that it decides the same again. ``executor`` takes work that can be
     split, None: here and now. ``source`` is the model as it was given, from which a changed one may learn; ``tell``
     takes a line on how far it has come, ``unfinished`` is a folder in which it may keep what a kill would lose.
-    ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has
-    none. ``faults`` are the rules and passes that were rolled back, and why. ``untyped`` counts
-    the values that had no type after the last inference.
+    ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has none. ``warnings`` are told to
+    the user, ``faults`` are the rules and passes that were rolled back, and why. ``trace`` keeps every rewrite,
+    ``spent`` those that the pass ``running`` was permitted, of which ``allowance`` limits the number and ``disabled``
+    rules are left out: so a fault is found by halving. ``untyped`` counts the values that had no type after the last inference.
     """
 
     data: Dataset | None = None
@@ -47,7 +49,6 @@ class PassContext:
     spent: list[tuple[str, str, str]] = field(default_factory=list)
     running: str = ""
     untyped: int = 0
-    progress: Callable[[int], None] = lambda _: None
     watch_fusions: bool = False
     faults: list[str] = field(default_factory=list)
     executor: Executor | None = None
@@ -65,6 +66,15 @@ class PassContext:
             return False
         self.spent.append((self.running, rule, label(node)))  # the rewrite may take the node's name away
         return True
+
+    def counting(self, what: str, total: int) -> Callable[[int], None]:
+        """A function of how many are done: it tells how far the running pass has come among ``total`` of ``what``."""
+        return lambda done: self.tell(Step(f"{self.running}: {what} {done} of {total}", done, total))
+
+    @property
+    def per_sample(self) -> Callable[[int], None]:
+        """:meth:`counting` of the samples of ``data``."""
+        return self.counting("sample", 0 if self.data is None else len(self.data))
 
     def warn(self, text: str) -> None:
         """Tell the user, once."""

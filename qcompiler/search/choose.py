@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 
 from qcompiler.data import Dataset
 from qcompiler.ir import Model
 from qcompiler.lower import INTEGER_OPS, WEIGHTS, Form, Group, Target
+from qcompiler.progress import Step
 from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.journal import Journal
 from qcompiler.search.measuring import Bench
@@ -42,16 +44,17 @@ def choose(
     threads: int = 1,
     budget: float = math.inf,
     journal: Journal | None = None,
+    executor: Executor | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """The fastest form of ``model`` that keeps ``limits``, judged on ``probes``; with ``min_speedup`` 0 the smallest.
 
     ``forms`` are those of each group, the preferred one first. After ``budget`` seconds nothing new is tried and the
-    best so far is taken. What ``journal`` knows already is not measured again. Time: one lowering, loading and run over
-    some samples for each candidate: one a group if the first is not accurate enough, then about two for each group that
-    cannot join and log(groups) for those that can.
+    best so far is taken. ``executor`` judges candidates elsewhere; all are timed here. What ``journal`` knows already
+    is not measured again. Time: one lowering, loading and run over some samples for each candidate: one a group if the
+    first is not accurate enough, then about two for each group that cannot join and log(groups) for those that can.
     """
-    bench = Bench(model, target, probes, threads, journal or Journal())
+    bench = Bench(model, target, probes, threads, journal or Journal(), executor)
     return _Chooser(bench, forms, limits, time.perf_counter() + budget, progress).run()
 
 
@@ -62,10 +65,11 @@ def sensitivities(
     probes: Dataset,
     *,
     threads: int = 1,
+    executor: Executor | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Choice:
     """A choice of nothing: its ``sensitivity`` is each group's over ``probes``, its ``reasons`` where one fails."""
-    bench = Bench(model, target, probes, threads, Journal())
+    bench = Bench(model, target, probes, threads, Journal(), executor)
     chooser = _Chooser(bench, forms, Limits(-math.inf, 0.0), math.inf, progress)
     chooser.sensitivity_probes = len(probes)
     chooser.judge_alone()
@@ -274,15 +278,12 @@ class _Chooser:
         """The decibels that each group leaves at the outputs when it alone is quantized; -inf where it does not run."""
         found = self.choice.sensitivity
         few = self.trials[:: max(1, len(self.trials) // self.sensitivity_probes)]
-        for i, (group, forms) in enumerate(self.forms.items()):
-            if group in found:
-                continue
-            self.progress(f"sensitivity of group {i + 1} of {len(self.forms)}")
-            found[group], problem = (
-                (-math.inf, "not tried: the budget was spent")
-                if self._late()
-                else (self.bench.decibels({group: forms[0]}, few))
-            )
+        waiting = [group for group in self.forms if group not in found]
+        verdicts = self.bench.decibels_of_each([{group: self.forms[group][0]} for group in waiting], few)
+        for i, group in enumerate(waiting):
+            self.progress(Step(f"sensitivity of group {i + 1} of {len(waiting)}", i, len(waiting)))
+            late = -math.inf, "not tried: the budget was spent"
+            found[group], problem = late if self._late() else next(verdicts)
             if problem:
                 self.choice.reasons[group] = problem
         return found

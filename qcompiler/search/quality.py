@@ -60,6 +60,15 @@ class OutputQuality:
         lengths = math.sqrt(float(x @ x)) * math.sqrt(float(y @ y))
         self.cosines += float(x @ y) / lengths if lengths > 0 else float(np.array_equal(x, y))
 
+    def merge(self, other: OutputQuality) -> None:
+        """Count what ``other`` counted."""
+        self.signal += other.signal
+        self.noise += other.noise
+        self.max_abs = max(self.max_abs, other.max_abs)
+        self.cosines += other.cosines
+        self.samples += other.samples
+        self.comparable &= other.comparable
+
     @property
     def sqnr_db(self) -> float:
         """10 log10 of signal power to error power; infinite when there is no error, -inf when a value is not finite."""
@@ -103,6 +112,14 @@ class Quality:
             if scores is not None and others is not None and scores.shape == others.shape:
                 self.rows += len(scores)
                 self.agreed += int((scores.argmax(1) == others.argmax(1)).sum())
+
+    def merge(self, other: Quality) -> None:
+        """Count what ``other`` counted. Sample by sample that gives the same bits wherever each was counted."""
+        for name, item in other.outputs.items():
+            self.outputs.setdefault(name, OutputQuality()).merge(item)
+        self.samples += other.samples
+        self.agreed += other.agreed
+        self.rows += other.rows
 
     @property
     def agreement(self) -> float | None:

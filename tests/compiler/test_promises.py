@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import tomllib
 from collections.abc import Callable
@@ -16,13 +15,12 @@ import pytest
 
 import qcompiler as qc
 from qcompiler.compiler import catalog, input_specs
+from qcompiler.compiler.fingerprint import fingerprint
 from qcompiler.data import open_dataset
 from qcompiler.errors import DataError, UsageError
 from qcompiler.pipeline import Pass
 from qcompiler.rewrite import Rule
 from tests.lower.models import proto_of
-
-compilation = importlib.import_module("qcompiler.compiler.compilation")
 
 CONVS = """g (float[n,3,16,16] x) => (float[n,4] y) {
     c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) d = Conv<pads=[1,1,1,1]>(r, v) p = GlobalAveragePool(d)
@@ -309,7 +307,7 @@ def test_another_weight_in_a_branch_is_another_compile(tmp_path: Path) -> None:
         branch.initializer.append(onnx.numpy_helper.from_array(array, "w"))
         model = qc.load(proto)
         data = open_dataset([{"x": np.ones((2, 16), np.float32), "c": np.array(True)}], input_specs(model))
-        found.append(compilation._fingerprint(model, data, ()))
+        found.append(fingerprint(model, (data,), (), every=False))
     assert found[0] != found[1]
 
 

@@ -19,11 +19,11 @@ FLOORS = {
     8: "passes search",
     7: "lower training",
     6: "calibrate pipeline",
-    5: "onnx_io rewrite",
+    5: "onnx_io rewrite workers",
     4: "ops runtime",
     3: "ir kernels storage",
     2: "data dtypes report",
-    1: "caching errors",
+    1: "caching errors progress",
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms.split()}
 EXEMPT = {"qcompiler", "qcompiler.__main__"}  # the public face stands above every floor

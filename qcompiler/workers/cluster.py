@@ -1,0 +1,139 @@
+"""A Dask cluster as an executor."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from qcompiler.errors import ExecutorError, UsageError
+
+__all__ = ["joined"]
+
+_PATIENCE = 10.0  # seconds for a scheduler to answer, and for a worker to come
+_LARGE = 1 << 20  # bytes that do not go through the scheduler
+_SAME = ("qcompiler", "onnxruntime", "onnx", "numpy")  # what has to be alike everywhere
+
+
+@contextlib.contextmanager
+def joined(address: str, warn: Callable[[str], None]) -> Iterator[Executor]:
+    """The workers of the scheduler at ``address``, which have to have the same versions of what computes.
+
+    A processor of another kind is told to ``warn``: its last bits may differ. Raises UsageError without Dask, and
+    ExecutorError where nobody answers or works there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UsageError("--executor dask needs Dask", hint="pip install 'qcompiler[dask]'") from None
+    try:
+        client = Client(address, timeout=_PATIENCE, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error) or type(error).__name__
+        raise ExecutorError(
+            f"no Dask scheduler answers at {address}: {reason}", hint="start one with `dask scheduler`, or leave it out"
+        ) from None
+    try:
+        _check(client, address, warn)
+        yield _Cluster(client)
+    finally:
+        client.close(timeout=_PATIENCE)
+
+
+def _check(client: Any, address: str, warn: Callable[[str], None]) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_PATIENCE)
+    except TimeoutError:
+        raise ExecutorError(
+            f"the cluster at {address} has no workers", hint=f"start one with `dask worker {address}`"
+        ) from None
+    try:
+        found = client.run(_about)
+    except Exception as error:  # whatever a worker raised; mostly that it cannot import what it was asked for
+        raise ExecutorError(
+            f"a worker of the cluster at {address} cannot run qcompiler: {error}", hint="install it there too"
+        ) from None
+    own = _about()
+    for worker, theirs in found.items():
+        for name in _SAME:
+            if theirs[name] != own[name]:
+                raise ExecutorError(
+                    f"worker {worker} has {name} {theirs[name]}, and {own[name]} is here",
+                    hint="results would not be the same: install the same versions everywhere",
+                )
+        if theirs["machine"] != own["machine"]:
+            warn(f"worker {worker} runs on {theirs['machine']}, not {own['machine']}: its last bits may differ")
+
+
+def _about() -> dict[str, str]:
+    """Versions of what computes, and the processor."""
+    from qcompiler.runtime import processor
+
+    found = {"machine": processor() or platform.machine()}
+    for name in _SAME:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "of a checkout"
+    return found
+
+
+class _Cluster(Executor):
+    """Dask's client with the words of an executor."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self._since: float | None = None  # when it was first seen to have no workers
+
+    @property
+    def _max_workers(self) -> int:
+        return max(1, len(self._workers()))
+
+    def _workers(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return found
+
+    def deserted(self) -> bool:
+        """True when the scheduler is gone, or no worker has been there for a while."""
+        if self.client.status != "running":
+            return True
+        if self._workers():
+            self._since = None
+            return False
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since > _PATIENCE
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """As Executor has it; what is large goes to a worker directly. Tasks of a worker that dies go to another."""
+        outer: Future[Any] = Future()
+        try:
+            sent = [
+                self.client.scatter(item, hash=False) if isinstance(item, bytes) and len(item) > _LARGE else item
+                for item in args
+            ]
+            inner = self.client.submit(fn, *sent, **kwargs, pure=False)
+        except Exception as error:  # the connection, in one of many forms
+            outer.set_exception(BrokenExecutor(str(error)))
+            return outer
+        inner.add_done_callback(lambda done: _passed_on(done, outer))
+        return outer
+
+
+def _passed_on(done: Any, outer: Future[Any]) -> None:
+    """Result or error of Dask's future, in the words of an executor's."""
+    if not outer.set_running_or_notify_cancel():
+        return
+    if done.status == "finished":
+        try:
+            outer.set_result(done.result())
+        except Exception as lost:  # the worker went away with it
+            outer.set_exception(BrokenExecutor(str(lost)))
+        return
+    raised = done.exception() if done.status == "error" else None
+    if raised is None or type(raised).__module__.startswith("distributed"):
+        raised = BrokenExecutor(f"{done.status}: {raised}")
+    outer.set_exception(raised)
