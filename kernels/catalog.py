@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from qcompiler.kernels.conv import Int8Conv, Int8ConvTranspose
 from qcompiler.kernels.elementwise import Int8Add, Int8Lookup, Int8Mul
@@ -13,6 +14,7 @@ from qcompiler.kernels.pool import Int8AveragePool, Int8MaxPool
 from qcompiler.kernels.quantize import Dequantize, Quantize
 from qcompiler.kernels.registry import Kernel
 from qcompiler.kernels.rows import Int8LayerNorm, Int8RMSNorm, Int8Softmax, QuantizeRows
+from qcompiler.plugged import plugged, spoilt
 
 __all__ = ["KERNELS"]
 
@@ -38,5 +40,27 @@ _ALL: tuple[Kernel, ...] = (
     Dequantize(),
 )
 
-KERNELS: Mapping[str, Kernel] = {kernel.name: kernel for kernel in _ALL}
-"""By the type of the operator."""
+
+class _Kernels(dict[str, Kernel]):
+    """Those that come with qcompiler; one of another package is loaded when it is looked up by its name."""
+
+    def __missing__(self, name: str) -> Kernel:
+        kind = plugged("kernels", name).get(name)
+        kernel = kind() if isinstance(kind, type) else kind
+        if not isinstance(kernel, Kernel) or kernel.name != name:
+            if kind is not None:
+                spoilt("kernels", name, f"it is no qcompiler.kernels.Kernel with the name '{name}'")
+            raise KeyError(name)
+        self[name] = kernel
+        return kernel
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As a dict has it, plug-ins included."""
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+KERNELS: Mapping[str, Kernel] = _Kernels({kernel.name: kernel for kernel in _ALL})
+"""By the type of the operator. Entry points ``qcompiler.kernels`` add to it, by the names of operators."""

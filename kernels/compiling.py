@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from qcompiler.kernels.registry import triton_module
+
 __all__ = ["compile_one"]
 
 
@@ -22,7 +24,7 @@ def compile_one(wanted: dict[str, Any], capability: int) -> dict[str, Any]:
     from triton.compiler import ASTSource
 
     module, _, name = wanted["function"].partition(":")
-    function: Any = getattr(importlib.import_module(f"qcompiler.kernels.triton.{module}"), name)
+    function: Any = getattr(importlib.import_module(triton_module(module)), name)
     names = list(inspect.signature(function.fn).parameters)
     signature = {
         **dict(zip(names, wanted["types"], strict=False)),

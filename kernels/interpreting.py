@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.errors import LoweringError
-from qcompiler.kernels.registry import Given, Held, Launch, Made, Size
+from qcompiler.kernels.registry import Given, Held, Launch, Made, Size, triton_module
 
 __all__ = ["interpret"]
 
@@ -30,7 +30,7 @@ def interpret(
         import torch
 
         module, _, name = launch.function.partition(":")
-        function: Any = getattr(importlib.import_module(f"qcompiler.kernels.triton.{module}"), name)
+        function: Any = getattr(importlib.import_module(triton_module(module)), name)
     except ImportError as error:
         raise LoweringError(f"the interpreter needs {error.name}", hint="pip install 'qcompiler[triton]'") from None
     if type(function).__name__ != "InterpretedFunction":

@@ -24,6 +24,7 @@ __all__ = [
     "Operand",
     "Port",
     "Size",
+    "triton_module",
 ]
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -94,7 +95,8 @@ Argument: TypeAlias = "Given | Held | Size | Made"
 
 @dataclass(frozen=True, eq=False)
 class Launch:
-    """One launch of the Triton function ``MODULE:NAME`` of :mod:`qcompiler.kernels.triton`.
+    """One launch of the Triton function ``MODULE:NAME`` of :mod:`qcompiler.kernels.triton`, or of any module whose
+    name has a dot.
 
     ``arguments`` are in the function's order, ``constants`` its constants of compilation.
     """
@@ -105,6 +107,11 @@ class Launch:
     grid: tuple[int, int, int]
     warps: int
     stages: int
+
+
+def triton_module(module: str) -> str:
+    """The full name of the module that a launch calls ``module``."""
+    return module if "." in module else f"qcompiler.kernels.triton.{module}"
 
 
 class Kernel(ABC):
@@ -149,6 +156,11 @@ class Kernel(ABC):
     def objection(self, operands: Sequence[Operand | None], attributes: Attributes) -> str:
         """Why it cannot take this call although its inputs are of the right types; empty where it can."""
         return ""
+
+    def body(self, writer: Any) -> None:
+        """Write the operator as nodes of the standard, for runtimes that lack it, with what
+        :mod:`qcompiler.lower.cuda.bodies` gives: ``writer("Abs", "x", give="y")`` is a node, ports are names."""
+        raise NotImplementedError(f"{self.name} has no body")
 
     @abstractmethod
     def launch(self, operands: Sequence[Operand | None], attributes: Attributes, card: Card) -> Launch:

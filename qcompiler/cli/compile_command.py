@@ -5,29 +5,48 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from qcompiler.cli.completing import recipe_names, target_names
 from qcompiler.cli.console import emit_json, progress_line, result, table, warn
+
+if TYPE_CHECKING:
+    from qcompiler.compiler import Result
 
 __all__ = ["compile"]
 
+EMITTED = ("triton-server",)
+
 
 @click.command(
-    epilog="\b\nExample:\n  qcompiler compile model.onnx --data calib.npz -o build --min-sqnr 25",
+    epilog="\b\nExamples:\n"
+    "  qcompiler compile model.onnx --data calib.npz -o build --min-sqnr 25\n"
+    "  qcompiler compile a.onnx b.onnx --data random --recipe lossless --recipe recipes/ -o builds\n"
+    "  qcompiler compile model.onnx --data calib.npz -o build --executor dask:tcp://scheduler:8786\n"
+    "  qcompiler compile model.onnx --data calib.npz -o build --emit triton-server",
 )
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "folder", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Result.")
-@click.option("--target", default="ort-cpu", show_default=True, help="What the result runs on.")
-@click.option("--recipe", help="NAME or FILE.toml [default: int8 with --data, else lossless].")
+@click.option(
+    "--target", default="ort-cpu", show_default=True, help="What the result runs on.", shell_complete=target_names
+)
+@click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    help="NAME or FILE.toml, or a folder of them; several: each of them. [default: int8 with --data, else lossless]",
+    shell_complete=recipe_names,
+)
 @click.option("--data", metavar="SPEC", help="FILE.npz, a folder of them, FILE.toml, MODULE:CALLABLE, or 'random'.")
 @click.option("--score", metavar="SPEC", help="Data that scores; then all of --data calibrate.")
 @click.option("--samples", type=click.IntRange(min=1), help="Use at most so many samples.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Cut batches of this size where the model allows it.")
 @click.option("--metric", help="top1 or MODULE:CALLABLE(outputs, labels).")
-@click.option("--max-drop", type=float, help="How much the metric may lose, in its own unit.")
+@click.option("--max-drop", type=float, help="How much the metric may lose, in its own unit (top1: a share of 1).")
 @click.option("--min-sqnr", type=float, metavar="DB", help="How close the outputs have to stay, in decibels.")
 @click.option("--min-speedup", type=float, help="How much faster it has to be; 0: the smallest, at any speed.")
 @click.option("--budget", type=click.FloatRange(min=0), metavar="SECONDS", help="When to stop looking for better.")
@@ -40,79 +59,85 @@ __all__ = ["compile"]
 )
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave nodes with such a name or type in float.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a run.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of whatever is drawn.")
+@click.option("--emit", multiple=True, type=click.Choice(EMITTED), help="Write this too, into DIR.")
+@click.option(
+    "--executor", metavar="SPEC", help="Who calibrates and judges: processes, processes:N or dask:tcp://HOST:PORT."
+)
+@click.option("--no-cache", is_flag=True, help="Compute, even what was computed before; see `qcompiler cache`.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON; of several, all of them.")
 @click.option("--force", is_flag=True, help="Replace DIR.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", count=True, help="More; twice: tracebacks.")
 def compile(
-    model: Path,
+    models: tuple[Path, ...],
     folder: Path,
-    target: str,
-    recipe: str | None,
-    data: str | None,
-    score: str | None,
-    samples: int | None,
-    batch_size: int | None,
-    metric: str | None,
-    max_drop: float | None,
-    min_sqnr: float | None,
-    min_speedup: float | None,
-    budget: float | None,
-    for_cpu: str | None,
-    arch: tuple[str, ...],
+    recipes: tuple[str, ...],
     feedback: tuple[str, ...],
-    strict: bool,
-    settings: tuple[str, ...],
-    exclude: tuple[str, ...],
-    threads: int,
-    seed: int,
+    emit: tuple[str, ...],
+    no_cache: bool,
     as_json: bool,
     force: bool,
     quiet: bool,
     verbose: int,
+    **options: Any,
 ) -> None:
-    """Compile MODEL into DIR: smaller and faster, with a report of what was gained and lost."""
-    from qcompiler.compiler import compile as run_compiler
+    """Compile MODEL into DIR: smaller and faster, with a report of what was gained and lost.
+
+    Of several models or recipes each gets a folder of its own in DIR, and one that fails does not stop the others.
+    """
+    from qcompiler.cli.batch import compile_all, jobs_of
+
+    options |= {"feedback": dict(_pair(text) for text in feedback) or None, "cache": not no_cache}
+
+    def one(model: Path, recipe: str | None, place: Path, progress: Callable[[str], None]) -> Result:
+        return _compiled(model, recipe, place, options, emit, force, progress)
+
+    jobs = jobs_of(models, recipes, folder)
+    if len(jobs) > 1:
+        compile_all(jobs, one, force=force, as_json=as_json, quiet=quiet)
+        return
     from qcompiler.onnx_io import check_replaceable
-    from qcompiler.report import summary_lines
 
     check_replaceable(folder, force)
-    states = dict(_pair(text) for text in feedback)
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    with progress_line(quiet) as progress, _told(unfinished):
-        made = run_compiler(
-            model,
-            target=target,
-            recipe=recipe,
-            data=data,
-            score=score,
-            samples=samples,
-            batch_size=batch_size,
-            metric=metric,
-            max_drop=max_drop,
-            min_sqnr=min_sqnr,
-            min_speedup=min_speedup,
-            budget=budget,
-            for_cpu=for_cpu,
-            arch=arch,
-            feedback=states or None,
-            unfinished=unfinished,
-            strict=strict,
-            settings=settings,
-            exclude=exclude,
-            threads=threads,
-            seed=seed,
-            progress=progress,
-        )
-        progress("writing the result")
-        made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
-        made.save(folder, force=force)
+    with progress_line(quiet) as progress, _told(folder):
+        made = one(models[0], jobs[0].recipe, folder, progress)
+    _tell_plugins()
     for text in made.report["warnings"]:
         warn(text)
     if as_json:
         emit_json(made.report)
         return
+    _tell(made, verbose)
+    result(f"{folder}/report.html")
+
+
+def _compiled(
+    model: Path,
+    recipe: str | None,
+    folder: Path,
+    options: dict[str, Any],
+    emit: tuple[str, ...],
+    force: bool,
+    progress: Callable[[str], None],
+) -> Result:
+    from qcompiler.compiler import compile as run_compiler
+
+    made = run_compiler(model, recipe=recipe, unfinished=_unfinished(folder), progress=progress, **options)
+    progress("writing the result")
+    made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
+    also = []
+    if "triton-server" in emit:
+        from qcompiler.plugins import TritonServer
+
+        also.append(TritonServer(made, model.stem))
+    made.save(folder, force=force, also=also)
+    return made
+
+
+def _tell(made: Result, verbose: int) -> None:
+    from qcompiler.report import summary_lines
+
     table(summary_lines(made.report))
     if verbose:
         header = ("pass", "status", "nodes", "seconds", "rewrites")
@@ -122,12 +147,23 @@ def compile(
             nodes = f"{item['nodes_before']} -> {item['nodes_after']}"
             rows.append((item["name"], item["status"], nodes, f"{item['seconds']:.2f}", fired))
         table(rows, header)
-    result(f"{folder}/report.html")
+
+
+def _tell_plugins() -> None:
+    from qcompiler.compiler import plugin_problems
+
+    for name, problem in plugin_problems().items():
+        warn(f"plug-in {name} was not loaded: {problem}")
+
+
+def _unfinished(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.unfinished")
 
 
 @contextlib.contextmanager
-def _told(unfinished: Path) -> Iterator[None]:
+def _told(folder: Path) -> Iterator[None]:
     """Tells whoever interrupts a search what is left of it."""
+    unfinished = _unfinished(folder)
     try:
         yield
     except KeyboardInterrupt:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,7 +22,12 @@ def result(text: str = "") -> None:
 
 def warn(text: str) -> None:
     """A line that the user should know of."""
-    click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True)
+    click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True, color=_colours())
+
+
+def _colours() -> bool | None:
+    """False where the user wants none (https://no-color.org); None: where there is a terminal."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def some(names: Sequence[str], most: int = 3) -> str:
@@ -58,21 +65,56 @@ def table(rows: Iterable[Sequence[str]], header: Sequence[str] | None = None) ->
 
 
 @contextlib.contextmanager
-def progress_line(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A function that shows what is being done: a live line with the time on a terminal, else a line a stage."""
+def progress_line(quiet: bool, prefix: str = "") -> Iterator[Callable[[str], None]]:
+    """A function that shows what is being done: a live line on a terminal, else a line a stage.
+
+    The live line has the time, and of a :class:`qcompiler.progress.Step` how much is done and how long the rest takes.
+    """
+    from qcompiler.progress import Step
+
     if quiet:
         yield lambda _: None
         return
     if not sys.stderr.isatty():
-        yield lambda text: click.echo(text, err=True) if "group " not in text else None
+        yield lambda text: click.echo(prefix + text, err=True) if not isinstance(text, Step) else None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("starting", total=None)
-        yield lambda text: shown.update(task, description=text.replace("[", "\\["))
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.fields[left]}"))
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(f"{prefix}starting".replace("[", "\\["), total=None, left="")
+        left = _TimeLeft()
+
+        def tell(text: str) -> None:
+            done, total = (text.done, text.total) if isinstance(text, Step) else (0, None)
+            said = f"{prefix}{text}".replace("[", "\\[")
+            shown.update(task, description=said, completed=done, total=total, left=left.after(text))
+
+        yield tell
+
+
+class _TimeLeft:
+    """How long the rest of a counted piece of work takes, if it goes on as it began."""
+
+    def __init__(self) -> None:
+        self.kind, self.began, self.first = "", 0.0, 0
+
+    def after(self, text: str) -> str:
+        """In words, once ``text``, a step of it, is reached; nothing for what is not counted."""
+        from qcompiler.progress import Step
+
+        if not isinstance(text, Step):
+            self.kind = ""
+            return ""
+        kind = text.rstrip("0123456789").rpartition(" of ")[0].rstrip("0123456789")
+        if kind != self.kind:
+            self.kind, self.began, self.first = kind, time.monotonic(), text.done
+        done = text.done - self.first
+        if done < 1 or text.done >= text.total:
+            return ""
+        seconds = (time.monotonic() - self.began) / done * (text.total - text.done)
+        return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
 
 
 def _is_number(text: str) -> bool:

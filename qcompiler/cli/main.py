@@ -15,8 +15,8 @@ from qcompiler.errors import QCompilerError
 __all__ = ["main"]
 
 _COMMANDS = (
-    "compile", "inspect", "explain", "diff", "bench", "sensitivity", "distill", "run", "pack", "unpack",
-    "passes", "targets", "recipes",
+    "compile", "inspect", "explain", "compare", "diff", "bench", "sensitivity", "distill", "run", "pack", "unpack",
+    "passes", "targets", "recipes", "cache", "completion",
 )  # fmt: skip
 _INTERRUPTED = 130  # what shells report for Ctrl-C
 
@@ -47,14 +47,14 @@ class _Lazy(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  qcompiler compile model.onnx --data calib.npz -o build",
+)
 @click.version_option(package_name="qcompiler", prog_name="qcompiler")
 def cli() -> None:
-    """Rewrite ONNX models for a target, and prove what was gained and lost.
-
-    \b
-    qcompiler compile model.onnx --data calib.npz -o build
-    """
+    """Rewrite ONNX models for a target, and prove what was gained and lost."""
 
 
 def main(argv: list[str] | None = None) -> None:

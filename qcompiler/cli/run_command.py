@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qcompiler.cli.console import progress_line, result
+from qcompiler.cli.console import emit_json, progress_line, result
 
 __all__ = ["run"]
 
@@ -16,14 +16,15 @@ WAYS = ("auto", "cuda", "cpu", "interpreter", "onnxruntime")
 
 @click.command(epilog="\b\nExample:\n  qcompiler run build --data test.npz -o outputs.npz")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--data", required=True, metavar="SPEC")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.npz")
-@click.option("--samples", type=click.IntRange(min=1))
-@click.option("--batch-size", type=click.IntRange(min=1))
+@click.option("--data", required=True, metavar="SPEC", help="As for compile; every sample is run.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="OUT.npz", help="Result.")
+@click.option("--samples", type=click.IntRange(min=1), help="Run at most so many samples.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Cut batches of this size where the model allows it.")
 @click.option("--on", type=click.Choice(WAYS), default="auto", show_default=True, help="What runs kernels.")
 @click.option("--tune", is_flag=True, help="Measure on the card which tiles are fastest, and remember it.")
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
-@click.option("-q", "--quiet", is_flag=True)
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a run.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: where the outputs are, and their shapes.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def run(
     folder: Path,
     data: str,
@@ -33,6 +34,7 @@ def run(
     on: str,
     tune: bool,
     threads: int,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Run the model in FOLDER over data; OUT.npz holds each output, samples along axis 0.
@@ -66,6 +68,10 @@ def run(
         raise OutputError(f"{output} cannot be written: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+    if as_json:
+        about = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
+        emit_json({"path": str(output), "samples": len(dataset), "outputs": about})
+        return
     result(f"{output}: " + ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items()))
 
 

@@ -29,6 +29,7 @@ __all__ = ["sensitivity"]
 @click.option("--set", "settings", multiple=True, metavar="PASS.OPTION=VALUE", help="Change an option of a pass.")
 @click.option("--exclude", multiple=True, metavar="REGEX", help="Leave out nodes with such a name or type.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of a run.")
+@click.option("--executor", metavar="SPEC", help="Who judges groups: processes, processes:N or dask:tcp://HOST:PORT.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def sensitivity(
@@ -42,13 +43,17 @@ def sensitivity(
     settings: tuple[str, ...],
     exclude: tuple[str, ...],
     threads: int,
+    executor: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Error and time of quantizing each group of MODEL alone, or of pruning it; the most sensitive first."""
     from qcompiler.compiler import pruning_sensitivity
     from qcompiler.compiler import sensitivity as quantizing_sensitivity
+    from qcompiler.errors import UsageError
 
+    if part is not None and executor is not None:
+        raise UsageError("--executor judges quantizing, not pruning", hint="leave out --executor or --prune")
     with progress_line(quiet) as progress:
         options: dict[str, Any] = {
             "target": target, "samples": samples, "batch_size": batch_size, "settings": settings, "exclude": exclude,
@@ -57,7 +62,7 @@ def sensitivity(
         if part is not None:
             pruned = pruning_sensitivity(model, data, part=part, recipe=recipe or "prune", **options)
         else:
-            found = quantizing_sensitivity(model, data, recipe=recipe or "int8", **options)
+            found = quantizing_sensitivity(model, data, recipe=recipe or "int8", executor=executor, **options)
     if part is not None:
         _tell_pruned(pruned, as_json)
         return

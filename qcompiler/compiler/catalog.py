@@ -6,7 +6,6 @@ import functools
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from qcompiler.errors import UsageError
 from qcompiler.lower import OrtCpu, OrtCuda, Target, TensorRt
 from qcompiler.passes import builtin_passes
 from qcompiler.pipeline import Pass, Recipe, parse_recipe
+from qcompiler.plugged import KINDS, plugged, problems, spoilt
 
 __all__ = ["find_recipe", "find_target", "passes", "plugin_problems", "recipes", "targets"]
 
@@ -22,9 +22,11 @@ __all__ = ["find_recipe", "find_target", "passes", "plugin_problems", "recipes",
 def passes() -> Mapping[str, type[Pass]]:
     """Every pass by name; a plug-in cannot take the name of one that is there."""
     found = dict(builtin_passes())
-    for item in _plugged("passes").values():
+    for name, item in plugged("passes").items():
         if isinstance(item, type) and issubclass(item, Pass):
             found.setdefault(item.name, item)
+        else:
+            spoilt("passes", name, "it is no subclass of qcompiler.Pass")
     return found
 
 
@@ -32,9 +34,13 @@ def passes() -> Mapping[str, type[Pass]]:
 def targets() -> Mapping[str, Target]:
     """Every target by name."""
     found: dict[str, Target] = {item.name: item for item in (OrtCpu(), OrtCuda(), TensorRt())}
-    for item in _plugged("targets").values():
-        if isinstance(item, type) and issubclass(item, Target):
-            found.setdefault(item.name, item())
+    for name, kind in plugged("targets").items():
+        try:
+            if not issubclass(kind, Target):
+                raise TypeError("it is no subclass of qcompiler.Target")
+            found.setdefault(kind.name, kind())
+        except Exception as error:  # other people's code
+            spoilt("targets", name, f"{type(error).__name__}: {error}")
     return found
 
 
@@ -47,19 +53,23 @@ def recipes() -> Mapping[str, Recipe]:
         if file.name.endswith(".toml"):
             recipe = parse_recipe(file.read_text(), file.name, passes())
             found[recipe.name] = recipe
-    for name, item in _plugged("recipes").items():
-        text = item() if callable(item) else item
+    for name, item in plugged("recipes").items():
         try:
+            text = item() if callable(item) else item
             found.setdefault(name, parse_recipe(str(text), name, passes()))
         except UsageError as error:
-            _PROBLEMS[f"recipes:{name}"] = error.what
+            spoilt("recipes", name, error.what)
+        except Exception as error:  # other people's code
+            spoilt("recipes", name, f"{type(error).__name__}: {error}")
     return found
 
 
 def plugin_problems() -> Mapping[str, str]:
     """Plug-ins that could not be loaded, and why; the others work."""
     passes(), targets(), recipes()
-    return dict(_PROBLEMS)
+    for kind in KINDS:
+        plugged(kind)
+    return problems()
 
 
 def find_recipe(spec: str | Path) -> Recipe:
@@ -86,20 +96,6 @@ def find_target(name: str) -> Target:
     reason = found.unavailable()
     if reason:
         raise UsageError(f"target '{name}' cannot be used here: {reason}")
-    return found
-
-
-_PROBLEMS: dict[str, str] = {}
-
-
-def _plugged(kind: str) -> dict[str, Any]:
-    """The objects behind the entry points ``qcompiler.KIND``; one that fails is noted, the rest is used."""
-    found: dict[str, Any] = {}
-    for point in entry_points(group=f"qcompiler.{kind}"):
-        try:
-            found[point.name] = point.load()
-        except Exception as error:  # other people's code
-            _PROBLEMS[f"{kind}:{point.name}"] = f"{type(error).__name__}: {error}"
     return found
 
 

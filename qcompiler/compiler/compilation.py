@@ -25,7 +25,7 @@ from qcompiler.data import Dataset, open_dataset, split
 from qcompiler.errors import DataError, ExecutorError, GateError, LoweringError, PassError, QCompilerError, UsageError
 from qcompiler.ir import Model
 from qcompiler.lower import SATURATES, Target, products_saturate
-from qcompiler.onnx_io import load, open_session
+from qcompiler.onnx_io import importer_of, load, open_session
 from qcompiler.pipeline import PassContext, Recipe, with_settings
 from qcompiler.runtime import Session
 from qcompiler.search import Journal, Limits, Metric, find_metric
@@ -230,7 +230,7 @@ def _made(asked: _Asked) -> Result:
     source, origin, chosen, dataset = asked.source, asked.origin, asked.recipe, asked.dataset
     real, score, progress, threads = asked.data is not None, asked.scoring, asked.progress, asked.threads
     # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
-    as_file = isinstance(source, str | Path) and not origin.repairs
+    as_file = isinstance(source, str | Path) and not origin.repairs and not importer_of(source)
     session = Session(source, threads=threads) if as_file else open_session(origin, threads=threads)
     if asked.feedback:
         progress("running the model for its states")

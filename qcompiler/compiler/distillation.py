@@ -21,7 +21,7 @@ from qcompiler.compiler.rewriting import name_all
 from qcompiler.data import open_dataset, split
 from qcompiler.errors import DataError, GateError, LoweringError, UsageError
 from qcompiler.ir import Model, clone_model
-from qcompiler.onnx_io import infer_types, load, open_session, upgrade_opset
+from qcompiler.onnx_io import importer_of, infer_types, load, open_session, upgrade_opset
 from qcompiler.passes.prune import PruneBlocks, PruneChannels
 from qcompiler.passes.recover import Recover
 from qcompiler.pipeline import Pass, PassContext, PassRecord, Pipeline, Recipe
@@ -88,7 +88,7 @@ def distill(
         raise UsageError("--max-drop limits a metric", hint="give --metric top1 or --metric MODULE:CALLABLE")
     progress("reading the models")
     origin = load(teacher)
-    as_file = isinstance(teacher, str | Path) and not origin.repairs
+    as_file = isinstance(teacher, str | Path) and not origin.repairs and not importer_of(teacher)
     session = Session(teacher, threads=threads) if as_file else open_session(origin, threads=threads)
     dataset = open_dataset(data, input_specs(origin), limit=samples, batch_size=batch_size, seed=seed)
     infer_types(origin)

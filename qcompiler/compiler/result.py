@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,19 @@ class Result:
             self._session = self.target.open(self.model, self.threads)
         return self._session.run({name: np.asarray(array) for name, array in feeds.items()})
 
-    def save(self, folder: str | Path, *, force: bool = False, external_data: bool | None = None) -> Path:
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        force: bool = False,
+        external_data: bool | None = None,
+        also: Sequence[Callable[[Path], None]] = (),
+    ) -> Path:
         """Write ``model.onnx``, the reports and the recipe into ``folder``, which appears whole or not at all.
 
-        A recipe that packs leaves ``model.qcz`` there too: the same model, coded by entropy.
+        A recipe that packs leaves ``model.qcz`` there too: the same model, coded by entropy. ``external_data`` puts
+        weights into ``model.onnx.data``; None: where the model is over 2 GB. ``also`` are called with the folder
+        before it appears, and may write more into it.
 
         A result that stands there is replaced with ``force``, anything else never: UsageError. Raises OutputError
         when the disk refuses.
@@ -67,6 +76,8 @@ class Result:
         check_replaceable(target, force)
         with replaced_directory(target) as made:
             self.write(made, external_data=external_data)
+            for each in also:
+                each(made)
         return target
 
     def write(self, made: Path, *, external_data: bool | None = None) -> None:

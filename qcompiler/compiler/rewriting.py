@@ -7,11 +7,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from qcompiler.compiler.asking import USUAL
 from qcompiler.compiler.assess import Measured, measure, speed_beside, statistics_of
-from qcompiler.compiler.document import decision_of, report_of
+from qcompiler.compiler.document import decision_of, report_of, trace_of
 from qcompiler.compiler.job import SLOWER, Job
+from qcompiler.compiler.particulars import energy_record, graph_record, times_record, weight_records
 from qcompiler.compiler.recovering import before_and_behind, trained
 from qcompiler.compiler.result import Result
 from qcompiler.compiler.targeting import chosen_options
@@ -85,6 +87,7 @@ def rewritten(job: Job, seed: int) -> Result:
     report = report_of(job, before, final, records, seed)
     if choice is not None:
         report |= decision_of(job, model, choice)
+    report |= _particulars(job, kept, choice, records, report)
     artifacts = _artifacts(job, kept)
     if artifacts is not None:
         report |= artifacts.record()
@@ -95,6 +98,20 @@ def rewritten(job: Job, seed: int) -> Result:
     settled = [(record.name, record.resolved if record.status in ("applied", "no-op") else {}) for record in records]
     text = job.recipe.resolved(settled).to_toml(header)
     return Result(kept, report, text, records, job.threads, job.recipe.pack, job.target, artifacts)
+
+
+def _particulars(
+    job: Job, model: Model, choice: Choice | None, records: list[PassRecord], report: dict[str, Any]
+) -> dict[str, Any]:
+    """What the report shows beside the figures."""
+    job.progress("looking at the result")
+    found = times_record(job, model) | energy_record(job, model)
+    if choice is not None and choice.best is not None:
+        found |= {"weights": weight_records(choice.best.plan)}
+    named = [layer["node"] for layer in report.get("layers", ())]
+    missed = trace_of(records)["near_misses"]
+    named += [label.partition(" ")[2] or label for label in (miss["node"] for miss in missed)]
+    return found | graph_record(job.origin, model, named)
 
 
 def _artifacts(job: Job, model: Model) -> Artifacts | None:

@@ -9,7 +9,7 @@ from qcompiler.onnx_io.inference import infer_types, nested_graphs, without_weig
 from qcompiler.onnx_io.lean import from_lean, known_constants, to_lean
 from qcompiler.onnx_io.open import open_session
 from qcompiler.onnx_io.opset import upgrade_opset
-from qcompiler.onnx_io.reader import read_proto
+from qcompiler.onnx_io.reader import importer_of, read_proto
 from qcompiler.onnx_io.writer import needs_external_data, save, to_bytes, weight_bytes
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "constant_of",
     "from_lean",
     "from_proto",
+    "importer_of",
     "infer_types",
     "known_constants",
     "load",

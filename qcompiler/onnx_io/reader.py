@@ -9,10 +9,12 @@ import onnx
 from google.protobuf.message import Message
 
 from qcompiler.errors import ImportFailure
+from qcompiler.plugged import plugged, plugged_names, problems
 
-__all__ = ["as_proto", "check", "read_proto", "resolve_external"]
+__all__ = ["as_proto", "check", "importer_of", "read_proto", "resolve_external"]
 
 _MENDED = ("topologically sorted", "initializer name is not unique")  # by the importer, or said better there
+_OWN = ("onnx", "onnx_graphsurgeon", "onnx_ir", "torch")  # what no importer can take over
 _LABELS = ("name", "doc_string")
 _HINT = "export the model again, or check that the download is whole"
 
@@ -21,9 +23,12 @@ def as_proto(source: Any) -> tuple[onnx.ModelProto, Path | None]:
     """The protobuf that ``source`` stands for, and the folder in which its external data lies, if any.
 
     ``source`` is a path, bytes, an ``onnx.ModelProto``, an ``onnx_ir.Model``, a PyTorch ``ONNXProgram`` or an
-    onnx-graphsurgeon ``Graph``; the last four are recognised without importing their libraries.
+    onnx-graphsurgeon ``Graph``; the last four are recognised without importing their libraries. What it is beside
+    these an importer of another package has to know; see :func:`importer_of`.
     Raises ImportFailure for anything that is not a sound model.
     """
+    if name := importer_of(source):
+        return _imported(name, source), None
     if isinstance(source, str | Path):
         return read_proto(Path(source)), Path(source).parent
     if isinstance(source, bytes):
@@ -45,6 +50,36 @@ def as_proto(source: Any) -> tuple[onnx.ModelProto, Path | None]:
         f"{kind} is not a model",
         hint="give a path, bytes, onnx.ModelProto, onnx_ir.Model, torch ONNXProgram or onnx_graphsurgeon.Graph",
     )
+
+
+def importer_of(source: Any) -> str:
+    """The name of the entry point ``qcompiler.importers`` that reads ``source``; empty where none is needed.
+
+    It is the ending of a file, without the dot (``FILE.keras``: ``keras``), or the package of an object's class.
+    The entry point is a function of the path or object that returns whatever else is a model.
+    """
+    known = plugged_names("importers")
+    if not known:
+        return ""
+    if isinstance(source, str | Path):
+        name = Path(source).suffix.removeprefix(".")
+    else:
+        name = type(source).__module__.partition(".")[0]
+    return name if name in known and name not in _OWN else ""
+
+
+def _imported(name: str, source: Any) -> onnx.ModelProto:
+    found = plugged("importers", name).get(name)
+    if found is None:
+        raise ImportFailure(f"importer {name} cannot be used: {problems().get(f'importers:{name}', 'it is gone')}")
+    try:
+        made = found(source)
+    except Exception as error:  # other people's code
+        said = source if isinstance(source, str | Path) else f"a {type(source).__qualname__}"
+        raise ImportFailure(f"importer {name} could not read {said}: {type(error).__name__}: {error}") from None
+    if importer_of(made):
+        raise ImportFailure(f"importer {name} returned a {type(made).__qualname__}, which is no model")
+    return as_proto(made)[0]
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

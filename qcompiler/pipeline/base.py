@@ -33,7 +33,8 @@ class PassContext:
     ``min_sqnr`` is the limit in decibels that the result has to keep, None where it has none. ``warnings`` are told to
     the user, ``faults`` are the rules and passes that were rolled back, and why. ``trace`` keeps every rewrite,
     ``spent`` those that the pass ``running`` was permitted, of which ``allowance`` limits the number and ``disabled``
-    rules are left out: so a fault is found by halving. ``untyped`` counts the values that had no type after the last inference.
+    rules are left out: so a fault is found by halving. ``untyped`` counts the values that had no
+    type after the last inference.
     """
 
     data: Dataset | None = None

@@ -4,18 +4,26 @@
 the lines for the terminal (:func:`summary_lines`) are drawn from it and from nothing else.
 """
 
+from qcompiler.report.comparison import Compared, compare_reports
 from qcompiler.report.explanation import explain_model, explain_node
-from qcompiler.report.page import render_html
+from qcompiler.report.page import render_comparison, render_html
 from qcompiler.report.record import read, to_json
 from qcompiler.report.schema import SCHEMA, validate
-from qcompiler.report.summary import summary_lines
+from qcompiler.report.summary import distance, gates_line, size_change, speed_change, summary_lines
 
 __all__ = [
     "SCHEMA",
+    "Compared",
+    "compare_reports",
+    "distance",
     "explain_model",
     "explain_node",
+    "gates_line",
     "read",
+    "render_comparison",
     "render_html",
+    "size_change",
+    "speed_change",
     "summary_lines",
     "to_json",
     "validate",

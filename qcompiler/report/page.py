@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -11,14 +11,26 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from qcompiler.report import units
+from qcompiler.report.comparison import Compared, comparison_view
 from qcompiler.report.plain import plain
 from qcompiler.report.schema import check
 from qcompiler.report.summary import gate_limit, gate_value, plural, sentence
 from qcompiler.report.view import option, view
 
-__all__ = ["render_html"]
+__all__ = ["render_comparison", "render_html"]
 
-_FILTERS = ("count", "decibels", "microseconds", "milliseconds", "number", "ratio", "seconds", "share", "size")
+_FILTERS = (
+    "count",
+    "decibels",
+    "joules",
+    "microseconds",
+    "milliseconds",
+    "number",
+    "ratio",
+    "seconds",
+    "share",
+    "size",
+)
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -33,8 +45,15 @@ def render_html(report: Mapping[str, Any]) -> str:
     return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page)
 
 
+def render_comparison(found: Sequence[Compared]) -> str:
+    """The page that lays compiled models side by side: a table, and which of them no other beats. Like the other, it
+    needs no network and no script."""
+    page = _template("comparison.html.j2").render(comparison_view(found))
+    return _UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
 @cache
-def _template() -> Template:
+def _template(name: str = "report.html.j2") -> Template:
     here = files("qcompiler.report")
     environment = Environment(
         loader=FunctionLoader(lambda name: (here / name).read_text("utf-8")),
@@ -45,4 +64,4 @@ def _template() -> Template:
     )
     environment.filters |= {name: getattr(units, name) for name in _FILTERS} | {"option": option, "sentence": sentence}
     environment.globals |= {"gate_limit": gate_limit, "gate_value": gate_value, "plural": plural}
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)

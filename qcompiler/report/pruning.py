@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["CURVE_HEIGHT", "CURVE_WIDTH", "pruning_view"]
+from qcompiler.report.picture import Spot, spread
+from qcompiler.report.units import share
+
+__all__ = ["pruning_view"]
 
 Report = Mapping[str, Any]
-
-CURVE_WIDTH, CURVE_HEIGHT = 560, 220
-"""Of the picture, in units of its own; inside of it a margin for the labels of both axes."""
-
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 64, 16, 40
 
 
 def pruning_view(passes: Sequence[Report]) -> list[dict[str, Any]]:
@@ -28,24 +26,16 @@ def pruning_view(passes: Sequence[Report]) -> list[dict[str, Any]]:
             found.append({
                 "name": item["name"], "undone": item["status"] == "rolled-back", "groups": bars, "pieces": pieces,
                 "of": curve and curve["of"], "points": curve["points"] if curve else [],
-                "picture": _picture(curve["points"]) if curve else [],
+                "picture": _picture(curve["points"]) if curve else None,
             })  # fmt: skip
     return found
 
 
-def _picture(points: Sequence[Report]) -> list[dict[str, Any]]:
-    """Places of the points that have both figures, from the slowest: speed-up to the right, decibels upwards."""
-    known = sorted(
-        (point for point in points if None not in (point["sqnr_db"], point["speedup"])),
-        key=lambda point: float(point["speedup"]),
-    )
-    if len(known) < 2:
-        return []
-    across = _scale([float(point["speedup"]) for point in known], _LEFT, CURVE_WIDTH - _RIGHT)
-    up = _scale([float(point["sqnr_db"]) for point in known], CURVE_HEIGHT - _BOTTOM, _TOP)
-    return [{"x": x, "y": y, "point": point} for x, y, point in zip(across, up, known, strict=True)]
-
-
-def _scale(values: Sequence[float], first: float, last: float) -> list[float]:
-    low, width = min(values), (max(values) - min(values)) or 1.0
-    return [round(first + (value - low) / width * (last - first), 1) for value in values]
+def _picture(points: Sequence[Report]) -> dict[str, Any] | None:
+    """The points that have both figures; all lie on the line, for each is another amount."""
+    known = [
+        Spot(float(point["speedup"]), float(point["sqnr_db"]), share(point["remaining"]), True)
+        for point in points
+        if None not in (point["sqnr_db"], point["speedup"])
+    ]
+    return spread(known) if len(known) > 1 else None

@@ -38,6 +38,8 @@ _MODEL: dict[Any, Shape] = {
     "macs": COUNT,  # null: some shape is not known
 }
 
+_NODE: dict[Any, Shape] = {"name": str, "op": str, "inputs": [int]}
+
 SHAPE: dict[Any, Shape] = {
     "schema": frozenset({SCHEMA}),
     "qcompiler": str,
@@ -152,6 +154,10 @@ SHAPE: dict[Any, Shape] = {
             }
         ],
     },
+    # microseconds of one run by operator, as the runtime has them
+    "time_by_op?": {"source": {str: float}, "compiled": {str: float}},
+    # joules of one run, by counters of the machine; null, and a reason, where it has none
+    "energy?": {"source_j": NUMBER, "compiled_j": NUMBER, "counter": TEXT, "reason": TEXT},
     # ratio: source to compiled; packed: the container beside it, where there is one
     "size": {
         "source_bytes": int,
@@ -185,6 +191,26 @@ SHAPE: dict[Any, Shape] = {
         }
     ],
     "fused?": (None, {"planned": int, "found": int, "left_float": [str]}),
+    # of quantized layers; histogram: elements in stretches of equal width from low to high. How many scales there are
+    # and different numbers, and from where to where those reach; null: too large to be worked out
+    "weights?": [
+        {
+            "name": str,
+            "node": str,
+            "dtype": str,
+            "elements": int,
+            "low": float,
+            "high": float,
+            "histogram": [int],
+            "scales": COUNT,
+            "levels": COUNT,
+            "stored_low": NUMBER,
+            "stored_high": NUMBER,
+            "sqnr_db": NUMBER,
+        }
+    ],
+    # around the layers, and other nodes that are ``named``; inputs: places in the same list
+    "graph?": {"source": [_NODE], "compiled": [_NODE], "named": [str]},
     "ranges?": [
         {
             "value": str,

@@ -9,6 +9,7 @@ __all__ = [
     "NO_BREAK",
     "count",
     "decibels",
+    "joules",
     "microseconds",
     "milliseconds",
     "number",
@@ -72,6 +73,11 @@ def milliseconds(value: float | None) -> str:
 def microseconds(value: float | None) -> str:
     """12.3 µs"""
     return NOT_MEASURED if value is None else f"{_significant(value, 3)}{NO_BREAK}µs"
+
+
+def joules(value: float | None) -> str:
+    """Energy: 12.3 mJ."""
+    return NOT_MEASURED if value is None else _scaled(1e6 * value, ["µJ", "mJ", "J", "kJ"])
 
 
 def ratio(value: float | None) -> str:

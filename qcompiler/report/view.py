@@ -11,7 +11,9 @@ from qcompiler.report import summary
 from qcompiler.report.clustering import clustering_view
 from qcompiler.report.explanation import placed
 from qcompiler.report.histogram import bars_of
-from qcompiler.report.pruning import CURVE_HEIGHT, CURVE_WIDTH, pruning_view
+from qcompiler.report.neighbourhood import MOST_PICTURES, neighbourhoods
+from qcompiler.report.picture import Spot, spread
+from qcompiler.report.pruning import pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
 from qcompiler.report.training import training_view
 from qcompiler.report.units import NOT_MEASURED, count, milliseconds, number, seconds, share, short_count, size
@@ -30,11 +32,14 @@ SECTIONS = {
     "clustering": "Clustering",
     "training": "Training",
     "ops": "Ops",
+    "times": "Time by op",
     "layers": "Layers",
     "placement": "What runs what",
     "engines": "Engines",
     "decision": "Decision log",
     "ranges": "Ranges",
+    "weights": "Weights",
+    "graph": "Graph around nodes",
     "warnings": "Warnings",
     "environment": "Environment and provenance",
     "reproduce": "How to reproduce",
@@ -57,6 +62,7 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
     decision, fused = report.get("decision"), report.get("fused")
     pruning, clustering = pruning_view(report["passes"]), clustering_view(report)
     training = training_view(report["passes"])
+    times, weights, graph = _times(report.get("time_by_op")), report.get("weights") or [], neighbourhoods(report)
     absent = {
         "pruning": not pruning,
         "clustering": not clustering,
@@ -66,6 +72,9 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "engines": not report.get("tensorrt"),
         "decision": not decision,
         "ranges": not ranges,
+        "times": not times,
+        "weights": not weights,
+        "graph": not graph,
     }
     first, *others = summary.verdict(report)
     return {
@@ -92,10 +101,15 @@ def view(report: dict[str, Any]) -> dict[str, Any]:
         "placement": placed(report),
         "ranges": [item | _spans(item) for item in ranges[:MOST_ROWS]],
         "all_ranges": len(ranges),
+        "times": times,
+        "weights": [item | _drawn(item) for item in weights[:MOST_ROWS]],
+        "all_weights": len(weights),
+        "graph": graph,
+        "drawn": {item["name"]: place for place, item in enumerate(graph, 1)},
+        "search": _search(decision),
         "environment": _environment(report),
         "commands": _commands(report),
-        "CURVE_WIDTH": CURVE_WIDTH,
-        "CURVE_HEIGHT": CURVE_HEIGHT,
+        "MOST_PICTURES": MOST_PICTURES,
         "MOST_ROWS": MOST_ROWS,
         "QUIET": QUIET,
     }
@@ -211,6 +225,52 @@ def _ops(before: Mapping[str, int] | None, after: Mapping[str, int]) -> list[dic
         }
         for op in names
     ]
+
+
+def _times(by_op: Mapping[str, Mapping[str, float]] | None) -> list[dict[str, Any]]:
+    """Op and its time in both models: the longest first. An op that one of them has none of takes no time there."""
+    if not by_op:
+        return []
+    before, after = by_op["source"], by_op["compiled"]
+    names = sorted({*before, *after}, key=lambda op: (-max(before.get(op, 0.0), after.get(op, 0.0)), op))
+    most = max([*before.values(), *after.values()], default=1.0) or 1.0
+    return [
+        {
+            "op": op,
+            "before": before.get(op),
+            "after": after.get(op),
+            "bars": (_percent(before.get(op, 0.0), most), _percent(after.get(op, 0.0), most)),
+        }
+        for op in names
+    ]
+
+
+def _search(decision: Report | None) -> dict[str, Any] | None:
+    """What was tried, as points; None where fewer than two have both figures."""
+    tried = decision["tried"] if decision else []
+    known = [item for item in tried if item["sqnr_db"] is not None and item["speedup"] is not None]
+    spots = []
+    for item in known:
+        beaten = any(
+            other["sqnr_db"] >= item["sqnr_db"]
+            and other["speedup"] >= item["speedup"]
+            and (other["sqnr_db"], other["speedup"]) != (item["sqnr_db"], item["speedup"])
+            for other in known
+        )
+        label = item["name"] if item["kept"] else ""
+        spots.append(Spot(float(item["speedup"]), float(item["sqnr_db"]), label, not beaten))
+    return spread(spots) if len(spots) > 1 else None
+
+
+def _drawn(item: Report) -> dict[str, Any]:
+    """Bars of what a weight was, and left end and width of what it is stored as, in percent of both together."""
+    ends = [one for one in (item["low"], item["high"], item["stored_low"], item["stored_high"]) if one is not None]
+    left, width = min(ends), (max(ends) - min(ends)) or 1.0
+    bars = bars_of(item["histogram"], 100 * (item["low"] - left) / width, 100 * (item["high"] - item["low"]) / width)
+    if item["stored_low"] is None:
+        return {"bars": bars, "after": None}
+    start = round(100 * (item["stored_low"] - left) / width, 2)
+    return {"bars": bars, "after": (start, round(100 * (item["stored_high"] - item["stored_low"]) / width, 2))}
 
 
 def _slowest(layers: Iterable[Report]) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from qcompiler.search.candidate import Candidate, Choice, Limits
 from qcompiler.search.choose import choose, sensitivities
 from qcompiler.search.journal import Journal
-from qcompiler.search.profile import GroupTimes, estimated, group_times
+from qcompiler.search.profile import GroupTimes, estimated, group_times, operator_times
 from qcompiler.search.quality import Accuracy, Metric, Quality, compare, find_metric
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "estimated",
     "find_metric",
     "group_times",
+    "operator_times",
     "sensitivities",
 ]

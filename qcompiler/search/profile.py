@@ -13,13 +13,40 @@ from qcompiler.lower import INTEGER_OPS, Group, Target
 from qcompiler.lower import optimized_nodes as read_nodes
 from qcompiler.onnx_io import open_session
 
-__all__ = ["GroupTimes", "estimated", "group_times", "profile_groups"]
+__all__ = ["GroupTimes", "estimated", "group_times", "operator_times", "profile_groups"]
 
 _TICK = 1e-6  # seconds
 _SUFFIXES = ("", "_nchwc", "/MatMulAddFusion")  # what onnxruntime's layout and fusion passes add to a name
 
 GroupTimes = dict[Group, tuple[str, float]]
 """For each group that could be found again: the operator that it became, and microseconds a run."""
+
+
+def operator_times(
+    target: Target, model: Model, feeds: Mapping[str, Any], *, runs: int = 10, threads: int = 1
+) -> dict[str, float]:
+    """Microseconds of a run by operator type, the longest first: measured, or as the target estimates them."""
+    seconds = target.estimated(model)
+    times: dict[str, float] = defaultdict(float)
+    if seconds is not None:
+        for node in model.graph:
+            times[target.runs_as(node)] += 1e6 * seconds.get(node.name, 0.0)
+    else:
+        with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
+            session = open_session(model, threads=threads, profile_to=Path(folder) / "profile")
+            for _ in range(runs):
+                session.run(feeds)
+            for kind, taken in _by_node(session.node_times()).values():
+                times[kind] += _least(taken, runs)
+    return dict(sorted(((kind, time) for kind, time in times.items() if time), key=lambda pair: -pair[1]))
+
+
+def _by_node(measured: list[tuple[str, str, float]]) -> dict[str, tuple[str, list[float]]]:
+    """Operator and every time of each node, by name."""
+    found: dict[str, tuple[str, list[float]]] = {}
+    for name, kind, microseconds in measured:
+        found.setdefault(name, (kind, []))[1].append(microseconds)
+    return found
 
 
 def profile_groups(
@@ -36,10 +63,8 @@ def profile_groups(
         nodes = read_nodes(path)
         for _ in range(runs):
             session.run(feeds)
-        samples: dict[str, list[float]] = defaultdict(list)
-        for name, _, microseconds in session.node_times():
-            samples[name].append(microseconds)
-    times = {name: _least(taken, runs) for name, taken in samples.items()}
+        samples = _by_node(session.node_times())
+    times = {name: _least(taken, runs) for name, (_, taken) in samples.items()}
     by_weight = {weight: node for node in nodes if node.op_type in INTEGER_OPS for weight in node.inputs}
     by_name = {node.name: node for node in nodes}
     shared = Counter(group.weight for group in groups)  # one weight does not tell its users apart

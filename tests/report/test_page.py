@@ -69,6 +69,16 @@ SHOWN: dict[str, Callable[[Any], str]] = {
     "profile.x": units.count,
     "kernels.built": units.count,
     "kernels.bytes": units.size,
+    "source_j": units.joules,
+    "compiled_j": units.joules,
+    "source.Conv": units.microseconds,
+    "source.Relu": units.microseconds,
+    "compiled.QLinearConv": units.microseconds,
+    "compiled.Relu": units.microseconds,
+    "elements": units.count,
+    "scales": units.count,
+    "stored_low": units.number,
+    "stored_high": units.number,
     "source_ms": units.milliseconds,
     "compiled_ms": units.milliseconds,
     "speedup": units.ratio,
@@ -155,7 +165,7 @@ def test_an_empty_report_makes_a_page_without_the_optional_sections(minimal: dic
     assert sections == [
         one
         for one in SECTIONS
-        if one not in ("pruning", "clustering", "training", "layers", "placement", "engines", "decision", "ranges")
+        if one in ("gates", "comparison", "quality", "metric", "passes", "ops", "warnings", "environment", "reproduce")
     ]
     assert page.text.count("not measured") >= 8
     for text in ("A model given in memory", "Latency was not measured.", "No pass was run.", "No gate was set"):
@@ -168,7 +178,9 @@ def test_every_number_is_shown(rich: dict[str, Any]) -> None:
     missing, unknown = [], []
     for path, value in leaves(rich):
         if (
-            isinstance(value, bool) or not isinstance(value, int | float) or path[-1] in ("histogram", "centroids")
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or path[-1] in ("histogram", "centroids", "inputs")
         ):  # drawn
             continue
         show = next((SHOWN[end] for end in (".".join(path[-2:]), path[-1]) if end in SHOWN), None)
@@ -186,7 +198,7 @@ def test_every_text_is_shown(rich: dict[str, Any]) -> None:
     missing = [
         (path, value)
         for path, value in leaves(rich)
-        if isinstance(value, str) and path not in hidden and squeezed(value) not in text
+        if isinstance(value, str) and path not in hidden and path[0] != "graph" and squeezed(value) not in text
     ]
     assert not missing
 
@@ -236,7 +248,19 @@ def replaced(value: Any, text: str) -> Any:
     """The report with ``text`` for every text and name that the schema leaves free; names are numbered."""
     fixed = {"applied", "no-op", "rolled-back", "skipped", "int8", "float", "partly"}
     if isinstance(value, dict):
-        named = {"scores", "boxes", "count", "Conv", "Relu", "Add", "identity", "per_channel", "python", "features"}
+        named = {
+            "scores",
+            "boxes",
+            "count",
+            "Conv",
+            "Relu",
+            "Add",
+            "QLinearConv",
+            "identity",
+            "per_channel",
+            "python",
+            "features",
+        }
         return {
             (f"{text}{at}" if key in named else key): replaced(item, text)
             for at, (key, item) in enumerate(value.items())
@@ -388,3 +412,44 @@ def test_the_title_is_the_name_of_the_file(rich: dict[str, Any], path: str, titl
 def test_options_read_as_in_a_recipe(rich: dict[str, Any], value: object, text: str) -> None:
     rich["passes"][0]["options"] = {"x": value}
     assert f"canonicalize {text} applied" in Page(render_html(rich)).text
+
+
+def test_the_graph_is_drawn_around_each_layer_and_each_node_that_is_named(rich: dict[str, Any]) -> None:
+    html = render_html(rich)
+    section = html[html.index('id="graph"') : html.index('id="warnings"')]
+    assert section.count("<details") == 3  # two layers that stand there, and the head; nowhere is nowhere
+    first = section[section.index("<svg") : section.index("</svg>")]
+    assert first.count("<path") == 3 and first.count("<line") == 2
+    assert "…lu/with/a/long/name" in first
+    assert 'href="#g-1"' in html[html.index('id="layers"') : html.index('id="graph"')]
+    assert "in the source" in section
+
+
+def test_a_hub_is_cut_and_the_page_says_so(rich: dict[str, Any]) -> None:
+    hub = [{"name": "head", "op": "Relu", "inputs": []}]
+    rich["graph"] = {
+        "source": [],
+        "compiled": hub + [{"name": f"r{at}", "op": "Neg", "inputs": [0, 0]} for at in range(9)],
+        "named": ["head"],
+    }
+    html = render_html(rich)
+    assert "5 neighbours more." in Page(html).text
+    section = html[html.index('id="graph"') : html.index('id="warnings"')]
+    assert section.count("<path") == 5
+
+
+def test_what_was_tried_is_a_picture_whose_best_points_are_joined(rich: dict[str, Any]) -> None:
+    html = render_html(rich)
+    picture = html[html.index("Accuracy against speed") :]
+    picture = picture[picture.index("<svg") : picture.index("</svg>")]
+    assert picture.count("<circle") == 2  # the float model has no decibels
+    assert 'class="beaten"' not in picture  # the one is faster, the other closer
+    rich["decision"]["tried"][1]["sqnr_db"] = 28.5
+    html = render_html(rich)
+    picture = html[html.index('id="f-search"') :]
+    assert picture[: picture.index("</svg>")].count('class="beaten"') == 1
+
+
+def test_energy_that_nobody_counted_says_why(rich: dict[str, Any]) -> None:
+    rich["energy"] = {"source_j": None, "compiled_j": None, "counter": None, "reason": "this machine shows no counters"}
+    assert "Energy was not measured: this machine shows no counters." in Page(render_html(rich)).text

@@ -57,7 +57,8 @@ def test_every_colour_that_is_used_is_defined() -> None:
 
 
 def test_every_class_of_the_template_has_a_style() -> None:
-    template = (files("qcompiler.report") / "report.html.j2").read_text("utf-8")
+    names = ("report.html.j2", "comparison.html.j2", "macros.html.j2")
+    template = "".join((files("qcompiler.report") / name).read_text("utf-8") for name in names)
     classes = {one for found in re.findall(r'class="([\w -]+)"', template) for one in found.split()}
     styled = set(re.findall(r"\.([a-z][\w-]*)", CSS))
     assert classes - styled <= {"pair", "one", "label"}

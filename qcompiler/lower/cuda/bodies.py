@@ -59,7 +59,11 @@ def function_of(variant: Variant) -> Function:
     """The function of ``variant``; its name is the kernel, its overload the variant's."""
     kernel = KERNELS[variant.kernel]
     writer = _Writer(variant)
-    _BODIES[variant.kernel](writer)
+    body = _BODIES.get(variant.kernel)
+    if body is None:
+        kernel.body(writer)
+    else:
+        body(writer)
     inputs = ", ".join(port.name for port, _ in zip(kernel.inputs, variant.inputs, strict=False))
     outputs = ", ".join(port.name for port in kernel.outputs)
     names = ", ".join(kernel.attributes)

@@ -1,0 +1,113 @@
+"""Many models, many recipes: each pair compiled into a folder of its own, and one table of what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qcompiler.cli.console import emit_json, progress_line, table, warn
+
+if TYPE_CHECKING:
+    from qcompiler.compiler import Result
+
+__all__ = ["Job", "compile_all", "jobs_of"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One compile: ``recipe`` is a name or a file; None for the usual one."""
+
+    model: Path
+    recipe: str | None
+    folder: Path
+
+
+def jobs_of(models: Sequence[Path], recipes: Sequence[str], folder: Path) -> list[Job]:
+    """Every model with every recipe. One alone goes into ``folder``, of several each into FOLDER/MODEL/RECIPE.
+
+    A recipe may be a folder: each TOML file in it. Raises UsageError for a folder without any, and where two would
+    have the same folder.
+    """
+    from qcompiler.errors import UsageError
+
+    chosen: list[str | None] = []
+    for recipe in recipes or (None,):
+        if recipe is None or not Path(recipe).is_dir():
+            chosen.append(recipe)
+            continue
+        files = sorted(str(path) for path in Path(recipe).glob("*.toml"))
+        if not files:
+            raise UsageError(f"there is no recipe in {recipe}", hint="it has to hold files that end in .toml")
+        chosen += files
+    if len(models) == 1 and len(chosen) == 1:
+        return [Job(models[0], chosen[0], folder)]
+    jobs = []
+    for model in models:
+        for recipe in chosen:
+            place = folder / model.stem if len(models) > 1 else folder
+            jobs.append(Job(model, recipe, place / Path(recipe or "").stem if len(chosen) > 1 else place))
+    taken: dict[Path, Job] = {}
+    for job in jobs:
+        other = taken.setdefault(job.folder, job)
+        if other is not job:
+            one, two = ((each.model, each.recipe or "") for each in (other, job))
+            raise UsageError(
+                f"{_name(*one)} and {_name(*two)} would both be written into {job.folder}", hint="rename one of them"
+            )
+    return jobs
+
+
+def compile_all(
+    jobs: Sequence[Job],
+    one: Callable[[Path, str | None, Path, Callable[[str], None]], Result],
+    *,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Compile each, tell what came of it, and exit with the status of the first that failed, if any did."""
+    from qcompiler.errors import QCompilerError
+    from qcompiler.onnx_io import check_replaceable
+
+    for job in jobs:
+        check_replaceable(job.folder, force)
+    found: list[dict[str, Any]] = []
+    for index, job in enumerate(jobs):
+        name = _name(job.model, job.recipe or "")
+        entry: dict[str, Any] = {"model": str(job.model), "recipe": job.recipe, "folder": str(job.folder)}
+        try:
+            with progress_line(quiet, f"[{index + 1} of {len(jobs)}] {name}: ") as progress:
+                made = one(job.model, job.recipe, job.folder, progress)
+            entry |= {"status": 0, "report": made.report}
+            for text in made.report["warnings"]:
+                warn(f"{name}: {text}")
+        except QCompilerError as error:
+            entry |= {"status": error.exit_status, "error": str(error)}
+            warn(f"{name} failed: {error}")
+        found.append(entry)
+    failed = next((entry["status"] for entry in found if entry["status"]), 0)
+    if as_json:
+        emit_json({"results": found, "status": failed})
+    else:
+        table([_row(entry) for entry in found], ("model", "recipe", "size", "speed", "quality", "gates", "folder"))
+    if failed:
+        raise click.exceptions.Exit(failed)
+
+
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    from qcompiler.report import distance, gates_line, size_change, speed_change
+
+    recipe = Path(entry["recipe"]).stem if entry["recipe"] else ""
+    if "report" not in entry:
+        return entry["model"], recipe, "failed", "", "", "", f"exit status {entry['status']}"
+    report = entry["report"]
+    told = (str(size_change(report)), str(speed_change(report)), str(distance(report)), gates_line(report))
+    return entry["model"], recipe or report["recipe"], *told, entry["folder"]
+
+
+def _name(model: Path, recipe: str) -> str:
+    return f"{model} with {recipe}" if recipe else str(model)

@@ -1,0 +1,204 @@
+"""A model repository of NVIDIA Triton Inference Server: configuration, version folder, and a sample to warm up with.
+
+The schema is ``ModelConfig`` of Triton's ``model_config.proto``; its backend for onnxruntime serves every target of
+ours, on the processor, on a card, or by TensorRT's execution provider.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qcompiler.compiler import Result
+from qcompiler.dtypes import DType
+from qcompiler.errors import LoweringError, OutputError, QCompilerError, UsageError
+from qcompiler.ir import Model, TensorType, Value
+
+__all__ = ["TritonServer"]
+
+_TYPES = {
+    DType.BOOL: "BOOL", DType.UINT8: "UINT8", DType.UINT16: "UINT16", DType.UINT32: "UINT32", DType.UINT64: "UINT64",
+    DType.INT8: "INT8", DType.INT16: "INT16", DType.INT32: "INT32", DType.INT64: "INT64", DType.FLOAT16: "FP16",
+    DType.FLOAT: "FP32", DType.DOUBLE: "FP64", DType.STRING: "STRING",
+}  # fmt: skip
+"""What Triton's backend takes: of the schema's types it lacks BF16, and the schema has none of fewer than 8 bits."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_MOST_ROWS = 8  # of a batch that the server puts together
+_DYNAMIC_AXIS = 1  # size of a dynamic axis in the sample to warm up with, where there is no other
+
+
+@dataclass(frozen=True)
+class _Port:
+    """An input or output: ``dims`` as the model has them, batch axis included; -1 for a dynamic one."""
+
+    name: str
+    kind: str
+    dims: tuple[int, ...]
+    batch: str | None  # the name of the first axis, where it is dynamic
+
+
+@dataclass(frozen=True)
+class TritonServer:
+    """Writes ``result`` as the model ``name`` of a repository, beside the files of :meth:`Result.save`.
+
+    ``sample`` is one run's inputs by name, to warm up with; None: inputs of zeros. ``max_batch_size`` is how many rows
+    the server may put together where the first axis of all inputs and outputs is one and the same dynamic batch.
+    """
+
+    result: Result
+    name: str
+    sample: Mapping[str, Any] | None = None
+    max_batch_size: int = _MOST_ROWS
+
+    def __call__(self, folder: Path) -> None:
+        """Write ``triton-server/NAME`` into ``folder``, which holds ``model.onnx``.
+
+        Raises UsageError for a name that can be no folder's or no URL's, LoweringError for a model that the server
+        cannot serve, OutputError.
+        """
+        self.write(folder, folder / "triton-server")
+
+    def write(self, source: Path, repository: Path) -> Path:
+        """Write the model in the folder ``source`` into ``repository``: NAME/config.pbtxt, 1/model.onnx, warmup/."""
+        if not _NAME.fullmatch(self.name):
+            raise UsageError(
+                f"'{self.name}' can be no model of a server", hint="rename the file: letters, digits, '_', '.' and '-'"
+            )
+        model = self.result.model
+        fed = [value for value in model.graph.inputs if value.const is None]
+        inputs, outputs = (
+            [_port(value, "input") for value in fed],
+            [_port(each, "output") for each in model.graph.outputs],
+        )
+        if not inputs:
+            raise LoweringError("a model without inputs cannot be served")
+        batched = self.max_batch_size > 0 and self._has_batch(inputs, outputs)
+        warm, files = self._warmup(inputs, batched)
+        place = repository / self.name
+        try:
+            (place / "1").mkdir(parents=True)
+            (place / "warmup").mkdir()
+            (place / "config.pbtxt").write_text(self._config(model, inputs, outputs, batched, warm), encoding="utf-8")
+            for name in ("model.onnx", "model.onnx.data"):
+                if (source / name).exists():
+                    shutil.copyfile(source / name, place / "1" / name)
+            for name, data in files.items():
+                (place / "warmup" / name).write_bytes(data)
+        except OSError as error:
+            raise OutputError(f"{place} cannot be written: {error.strerror or error}") from None
+        return place
+
+    def _config(self, model: Model, inputs: Sequence[_Port], outputs: Sequence[_Port], batched: bool, warm: str) -> str:
+        target = self.result.target.name
+        lines = [
+            f"name: {_quoted(self.name)}",
+            'backend: "onnxruntime"',
+            f"max_batch_size: {self.max_batch_size if batched else 0}",
+        ]
+        for word, ports in (("input", inputs), ("output", outputs)):
+            lines += [f"{word} {{\n{_described(port, batched)}\n}}" for port in ports]
+        lines.append(f"instance_group {{ kind: {'KIND_CPU' if target == 'ort-cpu' else 'KIND_GPU'} count: 1 }}")
+        lines += ["dynamic_batching { }"] if batched else []
+        threads = f'value {{ string_value: "{self.result.threads}" }}'
+        lines.append(f'parameters {{ key: "intra_op_thread_count" {threads} }}')
+        if target == "tensorrt":
+            # With Q/DQ in the model the provider needs to know of int8, and must not be given a table of calibration.
+            quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.nodes())
+            mode = ' parameters { key: "precision_mode" value: "INT8" }' if quantized else ""
+            provider = f'gpu_execution_accelerator {{ name: "tensorrt"{mode} }}'
+            lines.append(f"optimization {{ execution_accelerators {{ {provider} }} }}")
+        return "\n".join([*lines, warm]) + "\n"
+
+    def _has_batch(self, inputs: Sequence[_Port], outputs: Sequence[_Port]) -> bool:
+        """Whether the first axis of all is the same dynamic one: by its name, or because two rows give two."""
+        names = [port.batch for port in (*inputs, *outputs)]
+        if None in names:
+            return False
+        if len(set(names)) == 1 and names[0]:
+            return True
+        rows = {port.name: self._array(port)[:1] for port in inputs}
+        try:
+            one = self.result.run(rows)
+            two = self.result.run({name: np.concatenate([array, array]) for name, array in rows.items()})
+        except (QCompilerError, ValueError):
+            return False
+        return all(
+            np.shape(one[port.name])[:1] == (1,)
+            and np.shape(two[port.name]) == (2, *np.shape(one[port.name])[1:])
+            and np.allclose(two[port.name][:1], one[port.name], rtol=1e-2, atol=1e-4, equal_nan=True)
+            for port in outputs
+        )
+
+    def _array(self, port: _Port) -> Any:
+        """What the port is fed: its array of the sample, or zeros."""
+        if self.sample is not None and port.name in self.sample:
+            return np.asarray(self.sample[port.name])
+        shape = tuple(_DYNAMIC_AXIS if dim < 0 else dim for dim in port.dims)
+        if port.kind == "STRING":
+            return np.full(shape, "", object)
+        return np.zeros(shape, _numpy(port.kind))
+
+    def _warmup(self, inputs: Sequence[_Port], batched: bool) -> tuple[str, dict[str, bytes]]:
+        """The entry ``model_warmup``, and its files: one row of raw bytes each, since dims leave the batch out."""
+        lines, files = ['model_warmup {\n  name: "sample"\n  batch_size: 1'], {}
+        for index, port in enumerate(inputs):
+            array = self._array(port)
+            array = array[0] if batched else array
+            name = f"input{index}"
+            files[name] = _strings(array) if port.kind == "STRING" else _little(array).tobytes()
+            dims = ", ".join(map(str, array.shape)) or "1"
+            about = f'data_type: TYPE_{port.kind} dims: [ {dims} ] input_data_file: "{name}"'
+            lines.append(f"  inputs {{ key: {_quoted(port.name)} value {{ {about} }} }}")
+        return "\n".join([*lines, "}"]), files
+
+
+def _port(value: Value, word: str) -> _Port:
+    kind = value.type
+    if not isinstance(kind, TensorType) or kind.sparse:
+        raise LoweringError(f"{word} '{value.name}' is no tensor, and Triton Inference Server takes nothing else")
+    if kind.dtype not in _TYPES:
+        said = "of no known type" if kind.dtype is None else kind.dtype.name.lower()
+        raise LoweringError(f"{word} '{value.name}' is {said}, which Triton Inference Server does not take")
+    if kind.shape is None:
+        raise LoweringError(f"{word} '{value.name}' has an unknown number of axes, which the server has to know")
+    dims = tuple(dim if isinstance(dim, int) else -1 for dim in kind.shape)
+    if 0 in dims:
+        raise LoweringError(f"{word} '{value.name}' has an axis of 0, which the server does not take")
+    first = kind.shape[0] if kind.shape else 0
+    return _Port(value.name, _TYPES[kind.dtype], dims, None if isinstance(first, int) else first or "")
+
+
+def _described(port: _Port, batched: bool) -> str:
+    dims = port.dims[1:] if batched else port.dims
+    shown = f"  dims: [ {', '.join(map(str, dims))} ]" if dims else "  dims: [ 1 ]\n  reshape { shape: [ ] }"
+    return f"  name: {_quoted(port.name)}\n  data_type: TYPE_{port.kind}\n{shown}"
+
+
+def _numpy(kind: str) -> np.dtype[Any]:
+    return next(dtype.numpy for dtype, name in _TYPES.items() if name == kind)
+
+
+def _little(array: Any) -> Any:
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def _strings(array: Any) -> bytes:
+    """Each string behind its length in four bytes, as the server has them."""
+    assert math.prod(array.shape) == array.size
+    texts = [item if isinstance(item, bytes) else str(item).encode() for item in array.reshape(-1).tolist()]
+    return b"".join(struct.pack("<I", len(text)) + text for text in texts)
+
+
+def _quoted(text: str) -> str:
+    """``text`` in protobuf's text format."""
+    plain = (chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in text.encode())
+    return f'"{"".join(plain)}"'

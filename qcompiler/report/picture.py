@@ -1,0 +1,51 @@
+"""Points in a plane, placed for an SVG of a fixed size: what is better lies to the right and further up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Spot", "spread"]
+
+_WIDTH, _HEIGHT = 560, 260  # of a picture, in units of its own; inside of it a margin for the labels of both axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 20, 110, 34, 44
+_LETTERS = 18  # of a name that is drawn
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A point: how far to the right, how far up, what it is called, and whether it is one of the best."""
+
+    across: float
+    up: float
+    name: str
+    best: bool
+
+
+def spread(spots: Sequence[Spot]) -> dict[str, Any]:
+    """``dots`` (x, y, spot, label), ``line`` (through the best, from left to right), ``ends`` of axes, and sizes."""
+    xs, ys = [spot.across for spot in spots], [spot.up for spot in spots]
+    dots: list[dict[str, Any]] = [
+        {
+            "x": _place(spot.across, min(xs), max(xs), _LEFT, _WIDTH - _RIGHT),
+            "y": _place(spot.up, min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP),
+            "spot": spot,
+            "label": spot.name if len(spot.name) <= _LETTERS else f"…{spot.name[1 - _LETTERS :]}",
+        }
+        for spot in spots
+    ]
+    line = sorted((dot["x"], dot["y"]) for dot in dots if dot["spot"].best)
+    return {
+        "dots": dots,
+        "line": " ".join(f"{x},{y}" for x, y in line),
+        "ends": {"left": min(xs), "right": max(xs), "bottom": min(ys), "top": max(ys)},
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": _WIDTH - _RIGHT,
+    }
+
+
+def _place(value: float, low: float, high: float, first: float, last: float) -> float:
+    return round(first + ((value - low) / (high - low) if high > low else 0.5) * (last - first), 1)

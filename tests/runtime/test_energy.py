@@ -1,0 +1,75 @@
+"""Joules by the counters that Linux shows as files: packages only, around their limit, and why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qcompiler.runtime import measured_energy
+
+LIMIT = 262_143_328_850
+
+
+class Burner:
+    """Takes a known energy for each run, from two packages."""
+
+    threads = 1
+
+    def __init__(self, zones: list[Path], microjoules: int) -> None:
+        self.zones, self.microjoules = zones, microjoules
+
+    def run(self, feeds: Mapping[str, Any], outputs: Any = None) -> dict[str, Any]:
+        for zone in self.zones:
+            file = zone / "energy_uj"
+            file.write_text(str((int(file.read_text()) + self.microjoules) % LIMIT))
+        return {}
+
+    def prepared(self, feeds: Mapping[str, Any]) -> Callable[[], object]:
+        return lambda: self.run(feeds)
+
+
+@pytest.fixture
+def powercap(tmp_path: Path) -> Path:
+    for name, start in (("intel-rapl:0", 5), ("intel-rapl:1", LIMIT - 50), ("intel-rapl:0:0", 7)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "energy_uj").write_text(f"{start}\n")
+        (tmp_path / name / "max_energy_range_uj").write_text(f"{LIMIT}\n")
+    (tmp_path / "intel-rapl").mkdir()
+    return tmp_path
+
+
+def burners(powercap: Path, *microjoules: int) -> list[Any]:
+    zones = [powercap / "intel-rapl:0", powercap / "intel-rapl:1"]
+    return [Burner(zones, each) for each in microjoules]
+
+
+def test_joules_of_each_are_told_apart_and_a_counter_may_start_anew(powercap: Path) -> None:
+    found = measured_energy(burners(powercap, 3000, 1000), [{}, {}], seconds=0.3, powercap=powercap)
+    assert found.counter == "RAPL, the whole processor"
+    assert found.joules == pytest.approx((2 * 3000e-6, 2 * 1000e-6))
+
+
+def test_without_counters_nothing_is_made_up(tmp_path: Path) -> None:
+    found = measured_energy(burners(tmp_path, 1), [{}], powercap=tmp_path)
+    assert (found.joules, found.reason) == (None, "this machine shows no RAPL counters")
+
+
+def test_a_counter_that_does_not_move_counts_nothing(powercap: Path) -> None:
+    found = measured_energy(burners(powercap, 0), [{}], seconds=0.1, powercap=powercap)
+    assert (found.joules, found.reason) == (None, "RAPL, the whole processor did not move")
+
+
+def test_a_counter_that_cannot_be_read_says_what_it_takes(powercap: Path) -> None:
+    (powercap / "intel-rapl:1" / "energy_uj").unlink()
+    found = measured_energy(burners(powercap, 0), [{}], seconds=0.1, powercap=powercap)
+    assert found.joules is None
+    assert "RAPL cannot be read: No such file or directory" in found.reason
+
+
+def test_no_card_is_no_energy_of_a_card(powercap: Path) -> None:
+    found = measured_energy(burners(powercap, 1), [{}], powercap=powercap, on_card=True)
+    assert found.joules is None
+    assert "NVML" in found.reason or "card" in found.reason
