@@ -130,9 +130,20 @@ def _compiled(
     if "triton-server" in emit:
         from qcompiler.plugins import TritonServer
 
-        also.append(TritonServer(made, model.stem))
+        also.append(TritonServer(made, model.stem, _sample(made, options)))
     made.save(folder, force=force, also=also)
     return made
+
+
+def _sample(made: Result, options: dict[str, Any]) -> dict[str, Any]:
+    """The inputs of one run, but for states: the first of the data, or random ones."""
+    from qcompiler.compiler import input_specs
+    from qcompiler.data import open_dataset
+
+    specs = [spec for spec in input_specs(made.model) if spec.name not in (options["feedback"] or {})]
+    return open_dataset(
+        options["data"] or "random", specs, limit=1, batch_size=options["batch_size"], seed=options["seed"]
+    ).sample(0)
 
 
 def _tell(made: Result, verbose: int) -> None:

@@ -50,7 +50,8 @@ class _Port:
 class TritonServer:
     """Writes ``result`` as the model ``name`` of a repository, beside the files of :meth:`Result.save`.
 
-    ``sample`` is one run's inputs by name, to warm up with; None: inputs of zeros. ``max_batch_size`` is how many rows
+    ``sample`` is one run's inputs by name, to warm up with; zeros stand for those that it lacks, such as a state at the
+    start. A model that does not run on it is served without warm-up. ``max_batch_size`` is how many rows
     the server may put together where the first axis of all inputs and outputs is one and the same dynamic batch.
     """
 
@@ -86,12 +87,12 @@ class TritonServer:
         place = repository / self.name
         try:
             (place / "1").mkdir(parents=True)
-            (place / "warmup").mkdir()
             (place / "config.pbtxt").write_text(self._config(model, inputs, outputs, batched, warm), encoding="utf-8")
             for name in ("model.onnx", "model.onnx.data"):
                 if (source / name).exists():
                     shutil.copyfile(source / name, place / "1" / name)
             for name, data in files.items():
+                (place / "warmup").mkdir(exist_ok=True)
                 (place / "warmup" / name).write_bytes(data)
         except OSError as error:
             raise OutputError(f"{place} cannot be written: {error.strerror or error}") from None
@@ -116,7 +117,7 @@ class TritonServer:
             mode = ' parameters { key: "precision_mode" value: "INT8" }' if quantized else ""
             provider = f'gpu_execution_accelerator {{ name: "tensorrt"{mode} }}'
             lines.append(f"optimization {{ execution_accelerators {{ {provider} }} }}")
-        return "\n".join([*lines, warm]) + "\n"
+        return "\n".join(filter(None, [*lines, warm])) + "\n"
 
     def _has_batch(self, inputs: Sequence[_Port], outputs: Sequence[_Port]) -> bool:
         """Whether the first axis of all is the same dynamic one: by its name, or because two rows give two."""
@@ -148,7 +149,14 @@ class TritonServer:
         return np.zeros(shape, _numpy(port.kind))
 
     def _warmup(self, inputs: Sequence[_Port], batched: bool) -> tuple[str, dict[str, bytes]]:
-        """The entry ``model_warmup``, and its files: one row of raw bytes each, since dims leave the batch out."""
+        """The entry ``model_warmup``, and its files: one row of raw bytes each, since dims leave the batch out.
+
+        A server does not come up with a model that fails on its own warm-up.
+        """
+        try:
+            self.result.run({port.name: self._array(port) for port in inputs})
+        except QCompilerError:
+            return "", {}
         lines, files = ['model_warmup {\n  name: "sample"\n  batch_size: 1'], {}
         for index, port in enumerate(inputs):
             array = self._array(port)

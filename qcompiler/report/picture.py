@@ -31,10 +31,16 @@ def spread(spots: Sequence[Spot]) -> dict[str, Any]:
             "x": _place(spot.across, min(xs), max(xs), _LEFT, _WIDTH - _RIGHT),
             "y": _place(spot.up, min(ys), max(ys), _HEIGHT - _BOTTOM, _TOP),
             "spot": spot,
-            "label": spot.name if len(spot.name) <= _LETTERS else f"…{spot.name[1 - _LETTERS :]}",
         }
         for spot in spots
     ]
+    named: dict[tuple[float, float], str] = {}
+    for dot in dots:  # points in one place share a label
+        place = dot["x"], dot["y"]
+        named[place] = ", ".join(filter(None, (named.get(place, ""), dot["spot"].name)))
+    for dot in dots:
+        name = named.pop((dot["x"], dot["y"]), "")
+        dot["label"] = name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"
     line = sorted((dot["x"], dot["y"]) for dot in dots if dot["spot"].best)
     return {
         "dots": dots,

@@ -96,8 +96,9 @@ def test_scalars_strings_odd_names_and_other_types(tmp_path: Path) -> None:
     odd = 'wo"rds\\é'
     proto.graph.input[0].name = odd
     proto.graph.node[0].input[0] = odd
-    result = qc.compile(proto, recipe="lossless")
-    sample = {odd: np.array([["a", "bé"]], object), "k": np.int64(3)}
+    halves = np.zeros((1, 2), np.float16)
+    sample = {odd: np.array([["a", "bé"]], object), "k": np.array(3), "h": halves, "m": halves > 0}
+    result = qc.compile(proto, recipe="lossless", data=[sample])
     found = served(result, tmp_path, sample=sample)
     assert [item.name for item in found.input] == [odd, "k", "h", "m"]
     assert list(found.input[1].dims) == [1] and found.input[1].HasField("reshape")
@@ -107,7 +108,8 @@ def test_scalars_strings_odd_names_and_other_types(tmp_path: Path) -> None:
 
 
 def test_tensorrt_is_a_provider_of_the_backend(tmp_path: Path) -> None:
-    result = compiled(CONV, shapes={"w": (4, 3, 3, 3)}, target="tensorrt")
+    options = {"target": "tensorrt", "settings": ["tensorrt.engine=false"]}
+    result = compiled(CONV, shapes={"w": (4, 3, 3, 3)}, data={"x": np.ones((2, 3, 8, 8), np.float32)}, **options)
     found = served(result, tmp_path)
     (accelerator,) = found.optimization.execution_accelerators.gpu_execution_accelerator
     assert accelerator.name == "tensorrt"

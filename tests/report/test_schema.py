@@ -77,7 +77,7 @@ def test_an_optional_key_may_be_missing(rich: dict[str, Any], path: Path) -> Non
 def test_a_value_of_another_type_is_named(rich: dict[str, Any], path: Path) -> None:
     held = holder(rich, path)
     held[path[-1]] = "text" if not isinstance(held[path[-1]], str) else ["a list"]
-    if path == ("passes", 0, "reason") or path[-1] in ("gpu", "macs") or held[path[-1]] is None:
+    if path in (("passes", 0, "reason"), ("energy", "reason")) or path[-1] in ("gpu", "macs") or held[path[-1]] is None:
         held[path[-1]] = ["a list"]
     with pytest.raises(ValueError, match=r"^report: ") as caught:
         validate(rich)
