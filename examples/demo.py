@@ -12,6 +12,7 @@ import qcompiler as qc
 from qcompiler.compiler import input_specs
 from qcompiler.data import open_dataset
 from qcompiler.onnx_io import open_session
+from qcompiler.progress import Step
 from qcompiler.runtime import Session, interleaved
 from qcompiler.search import find_metric
 
@@ -28,7 +29,7 @@ def compile_demo(min_speedup: float) -> qc.Result:
         metric="top1",
         max_drop=0.005,
         min_speedup=min_speedup,
-        progress=lambda text: print(f"  {text}"),
+        progress=lambda text: None if isinstance(text, Step) else print(f"  {text}"),
     )
 
 

@@ -1,7 +1,8 @@
 """What an author tests: that each pass does what it should, and nothing else, and keeps the numbers."""
 
+import numpy as np
 import pytest
-from qcompiler_tidy import MergeClips, clip_of_clip, multiply
+from qcompiler_tidy import MergeClips, TidyAbs, clip_of_clip, from_text, multiply
 
 from qcompiler.testing import assert_keeps_numbers
 
@@ -31,3 +32,16 @@ def test_division_by_a_power_of_two():
     assert [node.op_type for node in made.graph] == ["Mul"]
     assert_keeps_numbers(multiply(), text % 3, times=0)
     assert_keeps_numbers(multiply(), text % -8, times=0)
+
+
+def test_the_kernel_rounds_nothing_and_saturates():
+    x = np.array([[-128, -127, 0, 127]], np.int8)
+    (y,) = TidyAbs().reference([x], {})
+    assert y.tolist() == [[127, 127, 0, 127]] and y.dtype == np.int8
+
+
+def test_the_importer_reads_text(tmp_path):
+    (tmp_path / "m.onnxtxt").write_text(
+        '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Neg(x) }'
+    )
+    assert [node.op_type for node in from_text(tmp_path / "m.onnxtxt").graph.node] == ["Neg"]

@@ -23,9 +23,10 @@ def explain(folder: Path, node: str | None, as_json: bool) -> None:
     With NODE, of the source or of the result: where it came from, what became of it, and what would change it.
     """
     from qcompiler.errors import UsageError
-    from qcompiler.report import explain_model, explain_node
+    from qcompiler.report import explain_model, explain_node, read
 
-    report, trace = (_read(folder / name) for name in ("report.json", "trace.json"))
+    report = read(folder / "report.json")
+    trace = _read(folder / "trace.json")
     if node is None:
         found = explain_model(report, trace)
         emit_json(found) if as_json else _tell_model(found)

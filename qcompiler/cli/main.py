@@ -63,9 +63,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     verbose = arguments.count("-v") + 2 * arguments.count("-vv") + arguments.count("--verbose")
     try:
-        cli.main(args=arguments, prog_name="qcompiler", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = cli.main(args=arguments, prog_name="qcompiler", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         _tell(error.format_message())
         sys.exit(2)

@@ -122,8 +122,10 @@ def measure(job: Job, model: Model) -> Measured:
     quality = Quality()
     ours: list[Mapping[str, Any]] = []
     theirs: list[Mapping[str, Any]] = []
+    states: dict[str, Any] = {}  # errors of a model that carries a state add up, from sample to sample
     for sample in samples:
-        expected, found = source.run(sample), session.run(sample)
+        expected, found = source.run(sample), session.run({**sample, **states})
+        states = {name: found[given] for name, given in job.feedback.items()}
         quality.add(expected, found)
         if metric is not None:  # a metric may look at all outputs together
             theirs.append(expected)

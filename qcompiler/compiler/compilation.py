@@ -101,8 +101,8 @@ def compile(
     the processor that the result is for, by its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one.
     ``arch`` are the cards that kernels are compiled for ahead of time, as sm_80, sm_86, ..., or "none".
     ``feedback`` maps inputs that carry a state to the outputs that the next sample gets there; the data is then one
-    sequence without them. ``settings`` are ``PASS.OPTION=VALUE`` or ``TARGET.OPTION=VALUE``; ``exclude`` are regular
-    expressions on names and operator types.
+    sequence without them, through which the result is judged with its own states. ``settings`` are
+    ``PASS.OPTION=VALUE`` or ``TARGET.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
 
     ``executor`` calibrates and judges candidates elsewhere, with the same result: a ``concurrent.futures.Executor``,
     ``"processes:N"`` or ``"dask:tcp://HOST:PORT"``; times are measured here. ``cache`` is a folder of results, or True
@@ -136,6 +136,8 @@ def compile(
     measure_by = find_metric(metric) if metric is not None else None
     if score is not None and (data is None or feedback):
         raise UsageError("data that scores goes with data that calibrates", hint="give --data, and no --feedback")
+    if feedback and data is None:
+        raise UsageError("a state is fed back through a sequence of samples", hint="give --data SPEC")
     if feedback and batch_size not in (None, 1):
         raise UsageError("a state is fed back from sample to sample, not through batches", hint="no --batch-size")
 
@@ -239,6 +241,8 @@ def _made(asked: _Asked) -> Result:
     calibration, scoring = split(dataset) if lossy and real else (dataset, dataset)
     if score is not None:
         calibration, scoring = dataset, score
+    if asked.feedback:
+        scoring = dataset  # a state goes through all of them
     calibration, held_out = parted(calibration, chosen) if real else (calibration, None)
     context = PassContext(
         data=calibration if real else None, target=asked.target, seed=asked.seed, threads=threads,
@@ -275,7 +279,7 @@ def _made(asked: _Asked) -> Result:
     job = Job(
         source, origin, session, asked.target, chosen, calibration, scoring, asked.metric, chosen.gates.get("max_drop"),
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads, asked.said, asked.deadline, journal,
+        threads, asked.said, asked.deadline, journal, asked.feedback,
     )  # fmt: skip
     try:
         with connected(asked.executor, context.warn) as workers:

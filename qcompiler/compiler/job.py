@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from qcompiler.data import Dataset
@@ -24,7 +24,8 @@ class Job:
     """The request, opened: the model, its session, samples, limits and options.
 
     ``deadline`` is when the choice has to come to an end, by ``time.perf_counter``; ``journal`` keeps what
-    it measured.
+    it measured. With ``feedback`` (inputs to the outputs that the next sample gets there) ``scoring`` is the whole
+    sequence, with the states of the source: a model is judged with its own.
     """
 
     source: Any
@@ -43,3 +44,4 @@ class Job:
     said: dict[str, Any]
     deadline: float
     journal: Journal
+    feedback: Mapping[str, str] = field(default_factory=dict)

@@ -39,7 +39,7 @@ def energy_record(job: Job, model: Model) -> dict[str, Any]:
     if not job.target.timed_here:
         return {"energy": _joules(None, "", "what the target runs on is not here")}
     sessions = [job.target.open(each, job.threads) for each in (job.origin, model)]
-    found = measured_energy(sessions, [next(iter(job.scoring))] * 2, on_card=job.target.name != "ort-cpu")
+    found = measured_energy(sessions, [next(iter(job.scoring))] * 2, on_card=job.target.on_card)
     return {"energy": _joules(found.joules, found.counter, found.reason)}
 
 

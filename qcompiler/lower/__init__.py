@@ -1,7 +1,7 @@
 """From the IR to what a target runs: legality, Q/DQ rules, emission."""
 
 from qcompiler.kernels import KERNELS
-from qcompiler.lower.cuda import OrtCuda, kernel_products, open_program
+from qcompiler.lower.cuda import OrtCuda, kernel_node, kernel_products, open_program
 from qcompiler.lower.onnxruntime import INTEGER_OPS as ORT_INTEGER_OPS
 from qcompiler.lower.onnxruntime import SATURATES, OptimizedNode, OrtCpu, optimized_nodes
 from qcompiler.lower.ort_products import products_saturate
@@ -28,6 +28,7 @@ __all__ = [
     "StoredWeight",
     "Target",
     "TensorRt",
+    "kernel_node",
     "kernel_products",
     "open_program",
     "optimized_nodes",

@@ -114,6 +114,9 @@ class Target(ABC):
     slow_fusions: ClassVar[frozenset[str]] = frozenset()
     """Operators that the runtime makes of several although those are faster."""
 
+    on_card: ClassVar[bool] = False
+    """Whether it is a card that runs the models, and takes the energy."""
+
     estimated_for: ClassVar[str] = ""
     """The machine of which :meth:`estimated` is a model."""
 

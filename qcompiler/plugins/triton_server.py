@@ -99,7 +99,7 @@ class TritonServer:
         return place
 
     def _config(self, model: Model, inputs: Sequence[_Port], outputs: Sequence[_Port], batched: bool, warm: str) -> str:
-        target = self.result.target.name
+        target = self.result.target
         lines = [
             f"name: {_quoted(self.name)}",
             'backend: "onnxruntime"',
@@ -107,11 +107,11 @@ class TritonServer:
         ]
         for word, ports in (("input", inputs), ("output", outputs)):
             lines += [f"{word} {{\n{_described(port, batched)}\n}}" for port in ports]
-        lines.append(f"instance_group {{ kind: {'KIND_CPU' if target == 'ort-cpu' else 'KIND_GPU'} count: 1 }}")
+        lines.append(f"instance_group {{ kind: {'KIND_GPU' if target.on_card else 'KIND_CPU'} count: 1 }}")
         lines += ["dynamic_batching { }"] if batched else []
         threads = f'value {{ string_value: "{self.result.threads}" }}'
         lines.append(f'parameters {{ key: "intra_op_thread_count" {threads} }}')
-        if target == "tensorrt":
+        if target.name == "tensorrt":
             # With Q/DQ in the model the provider needs to know of int8, and must not be given a table of calibration.
             quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.nodes())
             mode = ' parameters { key: "precision_mode" value: "INT8" }' if quantized else ""

@@ -33,8 +33,10 @@ def read(path: str | Path) -> dict[str, Any]:
     path = path / "report.json" if path.is_dir() else path
     try:
         report = json.loads(path.read_bytes(), parse_constant=lambda _: None)
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"there is no file {path}", hint="give a folder that `qcompiler compile` made") from None
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}", hint="name a folder that compile wrote") from None
+        raise DataError(f"cannot read {path}: {error.strerror}", hint=_AGAIN) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not a report: {error}", hint=_AGAIN) from None
     if not isinstance(report, dict) or "schema" not in report:

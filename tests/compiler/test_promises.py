@@ -337,3 +337,29 @@ def test_pruning_stands_in_front_of_quantizing(tmp_path: Path) -> None:
     path = recipe(tmp_path, "quantize-static", "prune-channels", data=True)
     with pytest.raises(UsageError, match="'prune-channels' stands behind 'quantize-static'"):
         qc.compile(proto_of(CONVS, **SHAPES), recipe=path, data={"x": images()})
+
+
+def test_a_model_that_carries_a_state_is_judged_with_its_own() -> None:
+    """Held to the source's states, a slow leak looks harmless; through a whole sequence its errors add up."""
+    text = "g (float[1,64] x, float[1,64] s) => (float[1,64] t) { d = MatMul(x, w) u = MatMul(s, v) t = Add(d, u) }"
+    random = np.random.default_rng(0)
+    proto = proto_of(text, w=(64, 64), v=(64, 64))
+    weights = {"w": np.eye(64), "v": 0.995 * np.linalg.qr(random.standard_normal((64, 64)))[0]}
+    for item in proto.graph.initializer:
+        item.CopyFrom(onnx.numpy_helper.from_array(weights[item.name].astype(np.float32), item.name))
+    x = random.standard_normal((200, 1, 64)).astype(np.float32)
+    options: dict[str, Any] = {"recipe": "int8-weights", "min_speedup": 0, "min_sqnr": 0}
+    result = qc.compile(proto, data={"x": x}, feedback={"s": "t"}, **options)
+    assert result.report["decision"]["kept"] != "float"
+    source, state, own = (
+        qc.compile(proto, recipe="lossless"),
+        np.zeros((1, 64), np.float32),
+        np.zeros((1, 64), np.float32),
+    )
+    signal = noise = 0.0
+    for row in x:
+        state, own = (each.run({"x": row, "s": held})["t"] for each, held in ((source, state), (result, own)))
+        signal, noise = signal + float(np.square(state).sum()), noise + float(np.square(state - own).sum())
+    told = result.report["quality"]
+    assert told["samples"] == 200
+    assert told["outputs"]["t"]["sqnr_db"] == pytest.approx(10 * np.log10(signal / noise), abs=0.5)

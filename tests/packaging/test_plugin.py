@@ -78,7 +78,7 @@ def test_its_own_tests_pass(root: Path, installed: Path, tmp_path: Path) -> None
     shutil.copy(root / "examples" / "qcompiler-tidy" / "test_qcompiler_tidy.py", tmp_path)
     done = run("pytest", "-q", "-p", "no:cacheprovider", tmp_path, cwd=tmp_path, path=installed)
     assert done.returncode == 0, done.stdout
-    assert "8 passed" in done.stdout
+    assert "10 passed" in done.stdout
 
 
 def test_it_is_listed(installed: Path, tmp_path: Path) -> None:
@@ -130,3 +130,95 @@ def test_a_wrong_rule_is_named_and_left_out_and_strict_ends_there(bad: Path, fol
     report: Any = json.loads((folder / "build/report.json").read_text())
     assert report["compiled"]["ops"] == {"Clip": 2, "Div": 1}
     assert any(said in text for text in report["warnings"])
+
+
+def test_its_target_is_listed_and_compiled_for(installed: Path, folder: Path) -> None:
+    targets = json.loads(run("qcompiler", "targets", "--json", cwd=folder, path=installed).stdout)
+    assert "old-cpu" in [item["name"] for item in targets]
+    words = ("compile", "model.onnx", "--target", "old-cpu", "--data", "random", "-o", "build", "-q")
+    done = run("qcompiler", *words, cwd=folder, path=installed)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((folder / "build/report.json").read_text())["target"] == "old-cpu"
+
+
+def test_its_importer_reads_files_by_their_ending(installed: Path, folder: Path) -> None:
+    (folder / "model.onnxtxt").write_text(TEXT)
+    done = run("qcompiler", "compile", "model.onnxtxt", "-o", "build", "-q", cwd=folder, path=installed)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "build/report.json").read_text())
+    assert report["source"]["path"] == "model.onnxtxt"
+    assert json.loads(run("qcompiler", "inspect", "model.onnxtxt", "--json", cwd=folder, path=installed).stdout)["ops"]
+    (folder / "bad.onnxtxt").write_text("no model")
+    done = run("qcompiler", "compile", "bad.onnxtxt", "-o", "none", "-q", cwd=folder, path=installed)
+    assert done.returncode == 3
+    assert "importer onnxtxt could not read bad.onnxtxt: " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+KERNEL = """
+import numpy as np, onnx
+from onnx import parser
+import qcompiler as qc
+from qcompiler.kernels import KERNELS
+from qcompiler.lower import OrtCuda, kernel_node
+from qcompiler.onnx_io import open_session
+
+assert "TidyAbs" not in list(KERNELS)  # it is loaded when it is asked for
+model = qc.load(parser.parse_model(
+    '<ir_version: 10, opset_import: ["" : 21]> g (int8[n,3] x) => (int8[n,3] y) { y = Identity(x) }'))
+(old,) = model.graph
+node = kernel_node(model, "TidyAbs", [old.input(0)], {}, name="abs")
+model.graph.insert_before(old, node)
+old.set_input(0, node.output)
+x = np.array([[-128, -1, 5]], np.int8)
+wanted = [[127, 1, 5]]
+assert open_session(model).run({"x": x})["y"].tolist() == wanted  # by its body, in a stock onnxruntime
+assert OrtCuda().open(model, 1).run({"x": x})["y"].tolist() == wanted  # by its reference
+assert KERNELS.get("Nothing") is None
+print("both")
+"""
+
+
+def test_its_kernel_runs_by_its_reference_and_by_its_body(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(KERNEL)
+    done = run("runpy", "script", cwd=tmp_path, path=installed)
+    assert (done.returncode, done.stdout.strip()) == (0, "both"), done.stderr
+
+
+SPOILT = """
+[qcompiler.passes]
+missing = no_such_module:Pass
+number = bad_plugin:NUMBER
+[qcompiler.targets]
+raising = bad_plugin:Raising
+[qcompiler.recipes]
+odd = bad_plugin:ODD
+[qcompiler.importers]
+odd = no_such_module:read
+[qcompiler.kernels]
+Odd = bad_plugin:NUMBER
+"""
+
+
+@pytest.fixture
+def spoilt(bad: Path) -> Path:
+    (bad / "bad-1.0.dist-info" / "entry_points.txt").write_text(SPOILT)
+    lines = "from qcompiler import Target\nclass Raising(Target):\n    name = 'raising'\n    description = ''\n"
+    (bad / "bad_plugin.py").write_text(f"NUMBER = 7\nODD = '[[pass]]\\nname = 3'\n{lines}")
+    return bad
+
+
+def test_broken_plugins_are_named_and_the_rest_works(spoilt: Path, folder: Path) -> None:
+    done = run("qcompiler", "compile", "model.onnx", "-o", "build", "-q", cwd=folder, path=spoilt)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if "was not loaded" in line]
+    for name in ("passes:missing", "passes:number", "targets:raising", "recipes:odd", "importers:odd"):
+        assert sum(f"plug-in {name} was not loaded: " in line for line in said) == 1, name
+    (folder / "model.odd").write_text("")
+    done = run("qcompiler", "inspect", "model.odd", cwd=folder, path=spoilt)
+    assert done.returncode == 3
+    assert "importer odd cannot be used: ModuleNotFoundError" in done.stderr
+    script = "from qcompiler.kernels import KERNELS\nfrom qcompiler.compiler import plugin_problems\n"
+    script += "assert KERNELS.get('Odd') is None\nprint(plugin_problems()['kernels:Odd'])"
+    (folder / "script.py").write_text(script)
+    assert "it is no qcompiler.kernels.Kernel" in run("runpy", "script", cwd=folder, path=spoilt).stdout

@@ -39,6 +39,7 @@ class OrtCuda(Target):
     float16: bool = True
 
     name: ClassVar[str] = "ort-cuda"
+    on_card: ClassVar[bool] = True
     description: ClassVar[str] = "onnxruntime, CUDA provider, with Triton kernels in int8 for products and convolutions"
 
     @property

@@ -74,6 +74,7 @@ class TensorRt(Target):
     plugins: bool = False
 
     name: ClassVar[str] = "tensorrt"
+    on_card: ClassVar[bool] = True
     description: ClassVar[str] = "TensorRT: int8 around zero by Q/DQ, float16 for the rest, and engines"
     options: ClassVar[tuple[str, ...]] = (
         "products",
