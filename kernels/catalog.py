@@ -46,11 +46,15 @@ class _Kernels(dict[str, Kernel]):
 
     def __missing__(self, name: str) -> Kernel:
         kind = plugged("kernels", name).get(name)
-        kernel = kind() if isinstance(kind, type) else kind
-        if not isinstance(kernel, Kernel) or kernel.name != name:
-            if kind is not None:
-                spoilt("kernels", name, f"it is no qcompiler.kernels.Kernel with the name '{name}'")
+        if kind is None:
             raise KeyError(name)
+        try:
+            kernel = kind() if isinstance(kind, type) else kind
+            if not isinstance(kernel, Kernel) or kernel.name != name:
+                raise TypeError(f"it is no qcompiler.kernels.Kernel with the name '{name}'")
+        except Exception as error:  # other people's code
+            spoilt("kernels", name, f"{type(error).__name__}: {error}")
+            raise KeyError(name) from None
         self[name] = kernel
         return kernel
 

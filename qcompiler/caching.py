@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from pathlib import Path
 
-__all__ = ["cache_folder", "keep"]
+__all__ = ["cache_folder", "keep", "sources_digest"]
 
 
 def cache_folder() -> Path:
@@ -24,3 +25,16 @@ def keep(path: Path, text: str) -> None:
     except OSError:
         with contextlib.suppress(OSError):
             whole.unlink()
+
+
+def sources_digest(path: Path) -> str:
+    """SHA-256 of the Python and TOML files of a package's folder, links followed, or of one file."""
+    found = hashlib.sha256()
+    files = [path]
+    if path.is_dir():
+        walked = os.walk(path, followlinks=True)
+        files = sorted(Path(folder, name) for folder, _, names in walked for name in names)
+    for file in files:
+        if file.suffix in (".py", ".toml"):
+            found.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
+    return found.hexdigest()

@@ -1,4 +1,4 @@
-"""The exceptions that qcompiler raises, and the exit status that each one means on the command line.
+"""The exceptions that qcompiler raises, and the exit status that each one means on the command line::
 
     QCompilerError            1   anything below
     ├── ImportFailure         3   the model file cannot be used

@@ -15,3 +15,6 @@ class Step(str):
         made = super().__new__(cls, text)
         made.done, made.total = done, total
         return made
+
+    def __reduce__(self) -> tuple[type[Step], tuple[str, int, int]]:
+        return Step, (str(self), self.done, self.total)

@@ -77,6 +77,10 @@ class ClusterWeights(Pass):
     exclude: str = ""
     raise_opset: bool = True
 
+    cost: ClassVar[str] = (
+        "One walk over the samples with `compensate`; then for each number of levels that is tried a "
+        "sort of each weight and some rounds of k-means."
+    )
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
 

@@ -23,6 +23,7 @@ class Canonicalize(Pass):
     operator takes two and only the first is a constant. No node comes or goes; linear in the nodes.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes."
     lossless: ClassVar[bool] = True
     keeps_types: ClassVar[bool] = True
 

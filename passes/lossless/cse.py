@@ -27,6 +27,7 @@ class MergeCommonSubexpressions(Pass):
     give outputs of the graph stay, since each output has a name. Linear in the nodes.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes."
     lossless: ClassVar[bool] = True
     keeps_types: ClassVar[bool] = True
 

@@ -21,6 +21,7 @@ class RemoveDeadCode(Pass):
     of the model stay whether used or not. Linear: nodes are visited once, last first, so a chain dies in one sweep.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes."
     lossless: ClassVar[bool] = True
     keeps_types: ClassVar[bool] = True
 

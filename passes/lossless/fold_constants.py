@@ -35,6 +35,7 @@ class FoldConstants(Pass):
     max_bytes: int = 1 << 28
     max_work: int = 1 << 27
     allowance: int = 1024
+    cost: ClassVar[str] = "Linear in the nodes, and the time of computing once what is folded."
     lossless: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:

@@ -21,15 +21,16 @@ class FreezeInitializers(Pass):
     """Make constants of the initializers that are inputs too.
 
     Since IR version 4 an initializer that is listed among the inputs is a default that a caller may override, and no
-    rule may compute with it. Exporters went on listing all of them out of habit. Mode ``auto`` takes it for that habit
-    when no initializer is left off the list, and keeps the list as an interface otherwise; ``always`` and ``never``
-    decide. Names that ``keep``, a regular expression, matches as a whole stay inputs.
+    rule may compute with it. Exporters went on listing all of them out of habit. ``mode`` ``auto`` takes it for that
+    habit when no initializer is left off the list, and keeps the list as an interface otherwise; ``always`` and
+    ``never`` decide. Names that ``keep``, a regular expression, matches as a whole stay inputs.
 
     Exact for every caller who overrides nothing.
     """
 
     keep: str = ""
     mode: str = "auto"
+    cost: ClassVar[str] = "Linear in the inputs."
     lossless: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

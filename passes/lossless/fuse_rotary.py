@@ -114,7 +114,7 @@ def rotary_before_heads(rw: Rewriter, m: Match) -> Any:
 class FuseRotary(Pass):
     """Rotary position embedding in pieces becomes RotaryEmbedding, where the target has it: twice as fast or more.
 
-    The model is raised to operator set 23 for it.
+    The model is raised to operator set 23 for it, unless ``raise_opset`` is false.
     """
 
     raise_opset: bool = True

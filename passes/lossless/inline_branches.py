@@ -20,6 +20,7 @@ class InlineConstantBranches(Pass):
     took. An If in a function whose condition the caller gives stays. Linear in the nodes.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes."
     lossless: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:

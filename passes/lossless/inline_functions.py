@@ -26,6 +26,7 @@ class InlineFunctions(Pass):
     operator of that name. Linear in the nodes that come out.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes of the result."
     lossless: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:

@@ -25,6 +25,7 @@ class SimplifyBranches(Pass):
     Linear in the nodes, but for Ifs nested in each other, of which each is looked at once a level.
     """
 
+    cost: ClassVar[str] = "Linear in the nodes, but for Ifs within Ifs."
     lossless: ClassVar[bool] = True
 
     def run(self, model: Model, context: PassContext) -> int:

@@ -48,7 +48,7 @@ class PruneBlocks(Pass):
     regular expression on the names of the Adds, and of groups of heads as ``inspect --groups`` prints them.
     ``removed`` names the pieces themselves, as the report does, whatever the other options would choose: a resolved
     recipe does.
-    Time: a copy, a loading and 16 runs of the model for each piece, since only so its effect at the outputs is seen.
+    Only runs of the whole model show the effect of a piece at the outputs.
     """
 
     macs: float = 0.8
@@ -57,6 +57,7 @@ class PruneBlocks(Pass):
     exclude: str = ""
     removed: tuple[str, ...] | None = None
 
+    cost: ClassVar[str] = "A copy, a loading and 16 runs of the model for each branch and head."
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
 

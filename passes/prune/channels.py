@@ -41,14 +41,13 @@ class PruneChannels(Pass):
 
     One of ``latency`` (measured here on the first sample, in turn with the whole model), ``macs``, ``parameters`` and
     ``ratio`` (of the channels) says what remains; of several the first in this order counts.
-    ``criterion`` ranks units: reconstruction, energy, taylor (gradients by torch), batch-norm, l2, l1 or random (see
-    ``criterion`` ranks units: reconstruction, energy, taylor (gradients, torch), batch-norm, l2, l1 or random (see
-    ``global`` where the error is least for the cost saved, ``uniform`` the same part of every group. ``refit`` fits
-    readers anew by least squares, with the error of the layers in front of them. No group loses more than the part
-    ``most``, or than the part that the first of ``caps`` (``REGEX=PART``) with its name says; None is a quarter more
-    than goes altogether, a quarter of it at least, and where that is not enough four fifths. Widths stay multiples of
-    ``multiple``, or of its half, quarter and so on in groups of less than twice as many units; 0: of what the target is
-    fast with, measured once.
+    ``criterion`` ranks units: reconstruction, energy, taylor (gradients by torch), batch-norm, l2, l1 or random.
+    ``spread`` says where units go: ``global`` where the error is least for the cost saved, ``uniform`` the same part of
+    every group. ``refit`` fits readers anew by least squares, with the error of the layers in front of them. No group
+    loses more than the part ``most``, or than the part that the first of ``caps`` (``REGEX=PART``) with its name says;
+    None is a quarter more than goes altogether, a quarter of it at least, and where that is not enough four fifths.
+    Widths stay multiples of ``multiple``, or of its half, quarter and so on in groups of less than twice as many units;
+    0: of what the target is fast with, measured once.
     ``exclude`` is a regular expression on the names of groups, as ``inspect --groups`` prints them.
 
     ``removed`` names the units themselves (``GROUP=0-3 7``; an empty list: none), whatever the other options would
@@ -69,6 +68,10 @@ class PruneChannels(Pass):
     removed: tuple[str, ...] | None = None
     curve: tuple[float, ...] = ()
 
+    cost: ClassVar[str] = (
+        "One walk over the samples for ranking and one for refitting; a refit and a timed run for each "
+        "amount of `curve`."
+    )
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
 

@@ -37,6 +37,9 @@ class PruneWeights(Pass):
     least: int = 1024
     exclude: str = ""
 
+    cost: ClassVar[str] = (
+        "One walk over the samples with `refit`; then linear in the weights, times the inputs of a product."
+    )
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
 

@@ -34,6 +34,7 @@ class EqualizeChannels(Pass):
 
     rounds: int = 8
 
+    cost: ClassVar[str] = "Linear in the weights."
     lossless: ClassVar[bool] = False
 
     def run(self, model: Model, context: PassContext) -> int:
@@ -64,6 +65,7 @@ class SmoothActivations(Pass):
 
     strength: float = 0.5
 
+    cost: ClassVar[str] = "One walk over the samples, then linear in the weights."
     lossless: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

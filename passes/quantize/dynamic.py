@@ -23,6 +23,7 @@ class QuantizeDynamic(Pass):
 
     exclude: str = ""
 
+    cost: ClassVar[str] = "Linear in the nodes."
     lossless: ClassVar[bool] = False
 
     def run(self, model: Model, context: PassContext) -> int:

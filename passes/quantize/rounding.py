@@ -27,6 +27,9 @@ class CompensateRounding(Pass):
     calibration data would not be less than that of rounding to the nearest is left so.
     """
 
+    cost: ClassVar[str] = (
+        "One walk over the samples, then for each weight its inputs cubed and its inputs squared times its outputs."
+    )
     lossless: ClassVar[bool] = False
 
     def run(self, model: Model, context: PassContext) -> int:
@@ -44,6 +47,9 @@ class LearnRounding(Pass):
 
     sweeps: int = 4
 
+    cost: ClassVar[str] = (
+        "One walk over the samples, then for each weight some rounds of its inputs squared times its outputs."
+    )
     lossless: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
@@ -62,6 +68,7 @@ class CorrectBias(Pass):
     bias - (W_q - W) E[x], with E[x] from calibration data. For static and dynamic forms whose operator has a bias.
     """
 
+    cost: ClassVar[str] = "One walk over the samples."
     lossless: ClassVar[bool] = False
 
     def run(self, model: Model, context: PassContext) -> int:

@@ -48,6 +48,10 @@ class QuantizeStatic(Pass):
     symmetric: bool = False
     exclude: str = ""
 
+    cost: ClassVar[str] = (
+        "One run of each sample serves all statistics; `effect` and `best` take a second walk, and "
+        "`best` a run of some samples for each kind of range."
+    )
     lossless: ClassVar[bool] = False
     gives: ClassVar[frozenset[str]] = frozenset({"ranges"})
 

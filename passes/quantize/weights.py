@@ -39,6 +39,7 @@ class QuantizeWeights(Pass):
     least: int = 1024
     exclude: str = ""
 
+    cost: ClassVar[str] = "Linear in the weights, times the scales that are tried for each block."
     lossless: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

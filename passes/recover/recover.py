@@ -19,11 +19,11 @@ class Recover(Settings, Pass):
     Options are those of :class:`qcompiler.training.Settings`. Shapes, zeros and assignments to clusters stay; scales of
     integers and centroids learn. Behind quantizing passes it trains the chosen model, integers included (LSQ: Esser et
     al., 2020). With ``optional`` it does nothing where torch is not installed, and says so.
-    Time: three runs of the model for each sample and epoch, and one of the source.
     """
 
     optional: bool = False
 
+    cost: ClassVar[str] = "Three runs of the model for each sample and epoch, and one of the source."
     lossless: ClassVar[bool] = False
     changes_numbers: ClassVar[bool] = True
     takes_integers: ClassVar[bool] = True

@@ -30,7 +30,7 @@ from qcompiler.pipeline import PassContext, Recipe, with_settings
 from qcompiler.runtime import Session
 from qcompiler.search import Journal, Limits, Metric, find_metric
 from qcompiler.storage import need_libraries
-from qcompiler.workers import connected
+from qcompiler.workers import check_executor, connected
 
 __all__ = ["compile"]
 
@@ -54,7 +54,7 @@ class _Asked:
     threads: int
     seed: int
     explain: bool
-    deadline: float
+    budget: float | None
     said: dict[str, Any]
     executor: Executor | str | None
     unfinished: Path | None
@@ -116,7 +116,7 @@ def compile(
     Raises ImportFailure, DataError, UsageError, PassError, CalibrationError, LoweringError, ExecutorError, and with
     ``strict`` GateError.
     """
-    started = time.perf_counter()
+    check_executor(executor)
     chosen = find_recipe(recipe if recipe is not None else ("int8" if data is not None else "lossless"))
     chosen_target, settings = target_for(target, for_cpu, arch, settings, chosen.target_options.get(target))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())
@@ -157,11 +157,11 @@ def compile(
     scoring = None if score is None else open_dataset(score, specs, batch_size=batch_size, seed=seed)
     asked = _Asked(
         source, origin, chosen_target, chosen, data, dataset, scoring, measure_by, feedback or {}, for_cpu, threads,
-        seed, explain, math.inf if budget is None else started + budget,
+        seed, explain, budget,
         said_of(data, score, samples, batch_size, metric, feedback), executor,
         None if unfinished is None else Path(unfinished), progress,
     )  # fmt: skip
-    result = _found_or_made(asked, cache, metric, (budget, seed, threads, explain, for_cpu, batch_size), started)
+    result = _found_or_made(asked, cache, metric, (budget, seed, threads, explain, for_cpu, batch_size))
     failed = next((gate for gate in result.report["gates"] if not gate["passed"]), None)
     if strict and result.faults:
         raise PassError(result.faults[0], hint="leave the rule out, or compile without --strict to go on without it")
@@ -175,22 +175,12 @@ def compile(
     return result
 
 
-def _found_or_made(
-    asked: _Asked, cache: bool | str | Path, metric: Any, options: tuple[Any, ...], started: float
-) -> Result:
+def _found_or_made(asked: _Asked, cache: bool | str | Path, metric: Any, options: tuple[Any, ...]) -> Result:
     """The result that the cache holds, or a new one, which it holds from then on."""
-
-    def made() -> Result:
-        result = _made(asked)
-        if isinstance(asked.data, str | Path):
-            result.report["data"] = str(asked.data)
-        result.report["seconds"] = time.perf_counter() - started
-        return result
-
     store = result_cache(cache)
     key = None if store is None else _key(asked, metric, options)
     if store is None or key is None:
-        return made()
+        return _made(asked)[0]
     with store.claimed(key, asked.progress) as held:
         entry = store.find(key, asked.progress) if held else None
         if entry is not None:
@@ -198,37 +188,52 @@ def _found_or_made(
             if isinstance(asked.data, str | Path):
                 found.report["data"] = str(asked.data)
             asked.progress("the same was compiled before: its result is taken from the cache")
+            if asked.unfinished is not None:
+                _forget(asked.unfinished, Journal(asked.unfinished))
             return found
-        result = made()
-        if held and not result.faults:
+        before = _digest_of(asked.source)
+        result, odd = _made(asked)
+        if held and not result.faults and not odd and _digest_of(asked.source) == before:
             result.entry = store.put(key, result.write, asked.progress)
         return result
 
 
 def _key(asked: _Asked, metric: Any, options: tuple[Any, ...]) -> str | None:
-    """What the cache knows the result by; None for one that cannot be told from others."""
-    if metric is not None and not isinstance(metric, str):
-        return None
-    code = [sources_of(each) for each in (compile, type(asked.target), *map(type, asked.recipe.passes))]
-    if metric is not None and ":" in metric:
-        code.append(sources_of(getattr(asked.metric, "function", None)))
-    if not all(code):
+    """What the cache knows the result by; None for one that cannot be told from others: of code that is in no file,
+    and of a metric of the user's, since what that calls may be anywhere."""
+    code = sources_of(compile, type(asked.target), *map(type, asked.recipe.passes))
+    if metric not in (None, "top1") or code is None:
         return None
     asked.progress("looking into the cache")
-    file = Path(asked.source) if isinstance(asked.source, str | Path) else None
     # Instances of a target hold no state, but for fields of a dataclass.
     options_of_target = repr(asked.target) if is_dataclass(type(asked.target)) else ""
     said = (
         asked.recipe.to_toml(), asked.target.name, options_of_target, metric, sorted(asked.feedback.items()),
         asked.data is not None, isinstance(asked.data, str) and asked.data == "random", asked.said["samples"], code,
-        options,
-        None if file is None else digest(file),
+        options, _digest_of(asked.source),
     )  # fmt: skip
     return fingerprint(asked.origin, (asked.dataset, asked.scoring), said, every=True)
 
 
-def _made(asked: _Asked) -> Result:
-    """The result, computed."""
+def _digest_of(source: Any) -> str | None:
+    """That of the file, where the source is one."""
+    return digest(Path(source)) if isinstance(source, str | Path) else None
+
+
+def _made(asked: _Asked) -> tuple[Result, list[str]]:
+    """The result, computed, and why it may not be what this machine alone would have made."""
+    started = time.perf_counter()
+    odd: list[str] = []
+    with connected(asked.executor, odd.append) as workers:
+        result = _computed(asked, workers, odd, started)
+    if isinstance(asked.data, str | Path):
+        result.report["data"] = str(asked.data)
+    result.report["seconds"] = time.perf_counter() - started
+    return result, odd
+
+
+def _computed(asked: _Asked, workers: Executor | None, odd: list[str], started: float) -> Result:
+    """The work of :func:`_made`, between executors; ``odd`` is what is told of them."""
     source, origin, chosen, dataset = asked.source, asked.origin, asked.recipe, asked.dataset
     real, score, progress, threads = asked.data is not None, asked.scoring, asked.progress, asked.threads
     # A file that had to be mended may be one that onnxruntime does not load; then the mended model is the source.
@@ -247,7 +252,7 @@ def _made(asked: _Asked) -> Result:
     context = PassContext(
         data=calibration if real else None, target=asked.target, seed=asked.seed, threads=threads,
         samples=[dataset.sample(i) for i in sorted({0, len(dataset) // 2, len(dataset) - 1})],
-        min_sqnr=chosen.gates.get("min_sqnr"), source=origin, tell=progress, held_out=held_out,
+        min_sqnr=chosen.gates.get("min_sqnr"), source=origin, tell=progress, held_out=held_out, executor=workers,
         unfinished=None if asked.unfinished is None else asked.unfinished / "training",
     )  # fmt: skip
     context.trace.explain, context.watch_fusions = asked.explain, True
@@ -260,6 +265,8 @@ def _made(asked: _Asked) -> Result:
         context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
     if lossy and real and len(dataset) == 1 and score is None:
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")
+    for text in odd:
+        context.warn(text)
     for repair in origin.repairs:
         context.warn(f"the model was mended: {repair}")
     try:
@@ -279,24 +286,22 @@ def _made(asked: _Asked) -> Result:
     job = Job(
         source, origin, session, asked.target, chosen, calibration, scoring, asked.metric, chosen.gates.get("max_drop"),
         Limits(chosen.gates.get("min_sqnr", -math.inf), chosen.gates.get("min_speedup", 0.0)), context, progress,
-        threads, asked.said, asked.deadline, journal, asked.feedback,
+        threads, asked.said, math.inf if asked.budget is None else started + asked.budget, journal, asked.feedback,
     )  # fmt: skip
     try:
-        with connected(asked.executor, context.warn) as workers:
-            context.executor = workers
-            result = rewritten(job, asked.seed)
-    except ExecutorError:  # not ours: what is unfinished stays
+        result = rewritten(job, asked.seed)
+    except ExecutorError:  # none of ours: what is unfinished stays
         raise
     except QCompilerError:
-        _forget(context, journal)
+        _forget(asked.unfinished, journal)
         raise
-    _forget(context, journal)
+    _forget(asked.unfinished, journal)
     result.faults = list(context.faults)
     return result
 
 
-def _forget(context: PassContext, journal: Journal) -> None:
+def _forget(unfinished: Path | None, journal: Journal) -> None:
     """The work is over: what was kept for going on with it goes."""
-    if context.unfinished is not None:
-        forget_training(context.unfinished)
+    if unfinished is not None:
+        forget_training(unfinished / "training")
     journal.remove()

@@ -7,17 +7,20 @@ import hashlib
 import platform
 import sys
 from collections.abc import Callable, Iterable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 
+from qcompiler.caching import sources_digest
 from qcompiler.compiler.assess import environment
 from qcompiler.data import Dataset
 from qcompiler.dtypes import DType
 from qcompiler.ir import Model, Tensor
 from qcompiler.onnx_io import without_weights
+from qcompiler.plugged import KINDS
 
 __all__ = ["fingerprint", "sources_of"]
 
@@ -45,28 +48,26 @@ def fingerprint(model: Model, datasets: Iterable[Dataset | None], said: tuple[An
     return found.hexdigest()
 
 
-def sources_of(thing: Any) -> str:
-    """A digest of the package that ``thing``, a function or class, was written in; empty where there is no source."""
-    module = sys.modules.get(getattr(thing, "__module__", None) or "")
-    top = sys.modules.get(module.__name__.partition(".")[0]) if module is not None else None
-    file = getattr(top, "__file__", None)
-    if top is None or file is None or top.__name__ == "__main__":
-        return ""
-    return _digest_of_sources(Path(file).parent if hasattr(top, "__path__") else Path(file))
-
-
-@functools.cache
-def _digest_of_sources(path: Path) -> str:
-    found = hashlib.sha256()
-    for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if each.suffix in (".py", ".toml") and each.is_file():
-            found.update(str(each.relative_to(path)).encode() + b"\0" + each.read_bytes())
-    return found.hexdigest()
+def sources_of(*things: Any) -> list[str] | None:
+    """Digests of the packages that ``things``, functions or classes, were written in; None where one has no source."""
+    paths = set()
+    for thing in things:
+        module = sys.modules.get(getattr(thing, "__module__", None) or "")
+        top = sys.modules.get(module.__name__.partition(".")[0]) if module is not None else None
+        file = getattr(top, "__file__", None)
+        if top is None or file is None or top.__name__ == "__main__":
+            return None
+        paths.add(Path(file).parent if hasattr(top, "__path__") else Path(file))
+    return [sources_digest(path) for path in sorted(paths)]
 
 
 @functools.cache
 def _versions() -> tuple[str, ...]:
-    found = []
+    """Of what may change a result, what others have plugged in, and what onnxruntime was built with."""
+    found = [onnxruntime.get_build_info(), *onnxruntime.get_available_providers()]
+    for kind in KINDS:
+        for point in entry_points(group=f"qcompiler.{kind}"):
+            found.append(f"{kind} {point.name} {point.value} {point.dist.version if point.dist is not None else ''}")
     for name in _MATTER:
         try:
             found.append(f"{name} {version(name)}")

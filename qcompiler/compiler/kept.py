@@ -2,9 +2,10 @@
 
     FOLDER/entries/KEY/              what ``Result.save`` wrote, and entry.json: the SHA-256 of each of its files
     FOLDER/locks/KEY.lock            held by whoever makes or reads the entry; who comes second waits, then reads
+    FOLDER/held/                     links to files of entries that results of running processes need
 
 An entry appears whole or not at all. One whose files do not have their digests is thrown away and made anew. When all
-together are larger than the limit, those that were not used for longest go.
+together are larger than the limit, those that were not used for longest go; who holds one keeps it.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
+import time
+import weakref
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ DEFAULT_LIMIT = 10 << 30
 """Bytes that all results together may take."""
 
 _ENTRY = "entry.json"
+_LEFT_FOR = 86_400.0  # seconds after which what a killed process left is nobody's
 _SCHEMA = 1
 
 
@@ -52,12 +57,22 @@ def result_cache(chosen: bool | str | Path) -> ResultCache | None:
     return ResultCache(Path(chosen), int(given) if given else DEFAULT_LIMIT)
 
 
+class _Room:
+    """A new folder in ``rooms`` that goes with whoever holds it, at the latest when the process ends."""
+
+    def __init__(self, rooms: Path) -> None:
+        rooms.mkdir(parents=True, exist_ok=True)
+        self.path = Path(tempfile.mkdtemp(dir=rooms))
+        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+
 @dataclass(frozen=True)
 class Entry:
-    """One result: its files, and the digest of each."""
+    """One result: its files, and the digest of each. ``room`` is what keeps them in place."""
 
     folder: Path
     files: dict[str, str]
+    room: _Room | None = field(default=None, repr=False, compare=False)
 
     def damage(self) -> str:
         """What is wrong with it; empty when it is whole."""
@@ -70,6 +85,18 @@ class Entry:
                 return f"{name} is not what was written"
         return ""
 
+    def held(self, rooms: Path) -> Entry:
+        """The same files in a folder of their own in ``rooms``, by links, where nobody removes them meanwhile."""
+        room = _Room(rooms)
+        for name in self.files:
+            place = room.path / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(self.folder / name, place)
+            except OSError:  # a file system without links
+                shutil.copy2(self.folder / name, place)
+        return Entry(room.path, self.files, room)
+
     def text(self, name: str) -> str:
         """A text file of it."""
         return (self.folder / name).read_text(encoding="utf-8")
@@ -80,13 +107,10 @@ class Entry:
             if name in leave:
                 continue
             (to / name).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                shutil.copyfile(self.folder / name, to / name)
-                shutil.copymode(self.folder / name, to / name)
-            except FileNotFoundError:
-                raise _gone(self.folder) from None
+            shutil.copyfile(self.folder / name, to / name)
+            shutil.copymode(self.folder / name, to / name)
             if digest(to / name) != wanted:
-                raise _gone(self.folder)
+                raise OutputError(f"{self.folder / name} is not what was written", hint="compile with --no-cache")
 
 
 class ResultCache:
@@ -119,7 +143,7 @@ class ResultCache:
             lock.release()
 
     def find(self, key: str, tell: Callable[[str], None]) -> Entry | None:
-        """The entry ``key``, whole; a damaged one is removed, and told."""
+        """The entry ``key``, whole, and held; a damaged one is removed, and told."""
         folder = self._entries() / key
         if not folder.is_dir():
             return None
@@ -131,10 +155,14 @@ class ResultCache:
             return None
         with contextlib.suppress(OSError):
             os.utime(folder / _ENTRY)  # it was used
-        return entry
+        try:
+            return entry.held(self.folder / "held")
+        except OSError as error:
+            tell(f"the cached result {folder} cannot be used: {error}")
+            return None
 
     def put(self, key: str, write: Callable[[Path], Any], tell: Callable[[str], None]) -> Entry | None:
-        """What ``write`` writes into a folder becomes the entry ``key``; None where the disk refuses."""
+        """What ``write`` writes into a folder becomes the entry ``key``, held; None where the disk refuses."""
         folder = self._entries() / key
         try:
             with replaced_directory(folder) as made:
@@ -143,19 +171,18 @@ class ResultCache:
                 digests = {path.relative_to(made).as_posix(): digest(path) for path in files}
                 document = {"schema": _SCHEMA, "files": digests}
                 (made / _ENTRY).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            entry = Entry(folder, digests).held(self.folder / "held")
         except (OSError, QCompilerError) as error:
             tell(f"the result was not kept in the cache: {error}")
             return None
         self.trim(keep=key)
-        return Entry(folder, digests)
+        return entry
 
     def trim(self, keep: str = "") -> None:
-        """Remove what was not used for longest until the rest is within the limit; ``keep`` stays."""
-        aged = []
-        for folder in self._folders():
-            with contextlib.suppress(OSError):
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-                aged.append(((folder / _ENTRY).stat().st_mtime, size, folder))
+        """Remove what was not used for longest until the rest is within the limit; ``keep`` stays. What processes left
+        that were killed goes after a day."""
+        self._sweep()
+        aged = [(_age(folder), _size(folder), folder) for folder in self._folders()]
         total = sum(size for _, size, _ in aged)
         for _, size, folder in sorted(aged):
             if total <= self.limit:
@@ -164,10 +191,11 @@ class ResultCache:
                 total -= size
 
     def clear(self) -> tuple[int, int]:
-        """Remove every entry that nobody uses: how many went, and how many bytes."""
+        """Remove every entry that nobody makes or reads: how many went, and how many bytes."""
+        self._sweep()
         count = freed = 0
         for folder in self._folders():
-            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            size = _size(folder)
             if self._removed(folder.name):
                 count, freed = count + 1, freed + size
         return count, freed
@@ -175,26 +203,52 @@ class ResultCache:
     def statistics(self) -> tuple[int, int]:
         """How many entries there are, and their bytes."""
         folders = self._folders()
-        return len(folders), sum(path.stat().st_size for each in folders for path in each.rglob("*") if path.is_file())
+        return len(folders), sum(map(_size, folders))
 
     def _entries(self) -> Path:
         return self.folder / "entries"
 
     def _folders(self) -> list[Path]:
-        entries = self._entries()
-        return [path for path in entries.iterdir() if not path.name.startswith(".")] if entries.is_dir() else []
+        with contextlib.suppress(OSError):
+            return [path for path in self._entries().iterdir() if not path.name.startswith(".")]
+        return []
 
     def _lock(self, key: str) -> filelock.FileLock:
         return filelock.FileLock(self.folder / "locks" / f"{key}.lock", thread_local=False)
 
     def _removed(self, key: str) -> bool:
         """Remove an entry; False where somebody uses it."""
+        folder = self._entries() / key
+        aside = folder.with_name(f".{key}.gone")
         try:
             with self._lock(key).acquire(timeout=0):
-                shutil.rmtree(self._entries() / key)
-        except (OSError, filelock.Timeout):
+                folder.rename(aside)  # at once: nobody shall see half of it
+                shutil.rmtree(aside, ignore_errors=True)
+        except (OSError, NotImplementedError, filelock.Timeout):
             return False
         return True
+
+    def _sweep(self) -> None:
+        for left in (*self._entries().glob(".*"), *(self.folder / "held").glob("*")):
+            with contextlib.suppress(OSError):
+                if time.time() - left.stat().st_mtime > _LEFT_FOR:
+                    shutil.rmtree(left, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    """When it was used last; one that is not whole counts as the oldest."""
+    try:
+        return (folder / _ENTRY).stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # somebody removes it
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _read(folder: Path) -> Entry | None:
@@ -206,7 +260,3 @@ def _read(folder: Path) -> Entry | None:
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
     return Entry(folder, files)
-
-
-def _gone(folder: Path) -> OutputError:
-    return OutputError(f"the cached result {folder} was removed or damaged meanwhile", hint="compile again")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from qcompiler.compiler.job import Job
+from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model, Node
 from qcompiler.lower import HALVES, Form, Group
 from qcompiler.runtime import measured_energy
@@ -29,7 +30,9 @@ def times_record(job: Job, model: Model) -> dict[str, Any]:
     first = next(iter(job.scoring))
     try:
         found = [operator_times(job.target, each, first, threads=job.threads) for each in (job.origin, model)]
-    except (OSError, ValueError):  # a profile is a file; whoever writes the result will say that the disk is full
+    except (OSError, ValueError, QCompilerError):
+        # A profile is a file, and whoever writes the result will say that the disk is full. A target that tells no
+        # times by itself may not run in the onnxruntime that is here.
         return {}
     return {"time_by_op": dict(zip(("source", "compiled"), found, strict=True))}
 

@@ -22,7 +22,7 @@ from qcompiler.passes.prune import PruneChannels, apart, judged
 from qcompiler.pipeline import Pass, PassContext, Pipeline, with_settings
 from qcompiler.progress import Step
 from qcompiler.search import group_times, sensitivities
-from qcompiler.workers import connected
+from qcompiler.workers import check_executor, connected
 
 __all__ = ["PruningSensitivity", "Sensitivity", "pruning_sensitivity", "sensitivity"]
 
@@ -67,6 +67,7 @@ def sensitivity(
 
     Even samples calibrate, odd ones score. Arguments are those of :func:`qcompiler.compile`. Raises what it raises.
     """
+    check_executor(executor)
     chosen = find_recipe(recipe)
     found_target, settings = target_for(target, None, (), settings, chosen.target_options.get(target))
     chosen = with_settings(chosen, [*settings, *exclusions(chosen, exclude)], passes())

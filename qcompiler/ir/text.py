@@ -16,29 +16,30 @@ from qcompiler.ir.types import MapType, OptionalType, SequenceType, Shape, Tenso
 
 __all__ = ["format_graph", "format_model", "format_node", "format_type"]
 
-_FEW = 8  # constants of at most so many elements are shown whole
+_FEW = 8  # constants of at most so many elements are shown whole, where the caller does not say
 
 
-def format_model(model: Model, *, numbered: bool = False) -> str:
+def format_model(model: Model, *, numbered: bool = False, most: int = _FEW) -> str:
     """The whole model.
 
     With ``numbered``, all values but the inputs and outputs of the model are called %0, %1, ... whatever their names.
+    Constants of at most ``most`` elements are written out.
     """
     opsets = ", ".join(f"{domain or 'ai.onnx'} {version}" for domain, version in sorted(model.opsets.items()))
-    parts = [f"model <{opsets}>", format_graph(model.graph, numbered=numbered)]
+    parts = [f"model <{opsets}>", format_graph(model.graph, numbered=numbered, most=most)]
     for function in model.functions.values():
         label = ":".join(part for part in function.key if part)
-        parts.append(f"function {label}\n{format_graph(function.graph, numbered=numbered)}")
+        parts.append(f"function {label}\n{format_graph(function.graph, numbered=numbered, most=most)}")
     return "\n".join(parts)
 
 
-def format_graph(graph: Graph, *, numbered: bool = False) -> str:
+def format_graph(graph: Graph, *, numbered: bool = False, most: int = _FEW) -> str:
     """Inputs, constants, nodes and outputs of ``graph``, subgraphs indented below their node."""
     names = {value: value.name for value in (*graph.inputs, *graph.outputs) if value.name}
-    return "\n".join(_lines(graph, names, len(names), numbered))
+    return "\n".join(_lines(graph, names, len(names), numbered, most))
 
 
-def _lines(graph: Graph, names: dict[Value, str], given: int, numbered: bool) -> Iterator[str]:
+def _lines(graph: Graph, names: dict[Value, str], given: int, numbered: bool, most: int) -> Iterator[str]:
     """``names`` holds the labels of what is around; the first ``given`` of them are not numbers."""
     used = set(names.values())
 
@@ -58,11 +59,11 @@ def _lines(graph: Graph, names: dict[Value, str], given: int, numbered: bool) ->
     yield f"graph {graph.name or '-'}({inputs}) {{"
     for value in graph.constants:
         if not value.is_input and value.const is not None and value.uses:
-            yield f"  {name(value)}: {format_type(value.type)} = {_constant(value.const)}"
+            yield f"  {name(value)}: {format_type(value.type)} = {_constant(value.const, most)}"
     for node in graph:
         yield f"  {_node(node, name)}"
         for sub in node.subgraphs():
-            yield from (f"    {line}" for line in _lines(sub, dict(names), given, numbered))
+            yield from (f"    {line}" for line in _lines(sub, dict(names), given, numbered, most))
     yield "  return " + ", ".join(f"{name(v)}: {format_type(v.type)}" for v in graph.outputs)
     yield "}"
 
@@ -119,8 +120,8 @@ def _scalar(item: Any) -> str:
     return f"{item:.6g}" if isinstance(item, float) else repr(item) if isinstance(item, str | bytes) else str(item)
 
 
-def _constant(value: Tensor | SparseTensor) -> str:
-    if isinstance(value, Tensor) and value.size <= _FEW:
+def _constant(value: Tensor | SparseTensor, most: int = _FEW) -> str:
+    if isinstance(value, Tensor) and value.size <= most:
         items = value.numpy().reshape(-1)
         if value.dtype.is_float and value.dtype is not DType.DOUBLE:
             items = items.astype(np.float32)

@@ -28,7 +28,7 @@ def as_proto(source: Any) -> tuple[onnx.ModelProto, Path | None]:
     Raises ImportFailure for anything that is not a sound model.
     """
     if name := importer_of(source):
-        return _imported(name, source), None
+        return _imported(name, source)
     if isinstance(source, str | Path):
         return read_proto(Path(source)), Path(source).parent
     if isinstance(source, bytes):
@@ -68,7 +68,7 @@ def importer_of(source: Any) -> str:
     return name if name in known and name not in _OWN else ""
 
 
-def _imported(name: str, source: Any) -> onnx.ModelProto:
+def _imported(name: str, source: Any) -> tuple[onnx.ModelProto, Path | None]:
     found = plugged("importers", name).get(name)
     if found is None:
         raise ImportFailure(f"importer {name} cannot be used: {problems().get(f'importers:{name}', 'it is gone')}")
@@ -79,7 +79,7 @@ def _imported(name: str, source: Any) -> onnx.ModelProto:
         raise ImportFailure(f"importer {name} could not read {said}: {type(error).__name__}: {error}") from None
     if importer_of(made):
         raise ImportFailure(f"importer {name} returned a {type(made).__qualname__}, which is no model")
-    return as_proto(made)[0]
+    return as_proto(made)
 
 
 def read_proto(path: Path) -> onnx.ModelProto:

@@ -94,6 +94,7 @@ class Pass:
     before anything else is done with it. Of those ``takes_integers`` says that the pass also works on the model that
     was chosen of quantized ones: it may stand behind the passes that quantize.
     ``looks_far`` says that rules ask about nodes beyond those that they match, so that any change may be one for them.
+    ``cost`` says in a sentence how the pass's time grows.
     """
 
     rules: ClassVar[tuple[Rule, ...]] = ()
@@ -104,6 +105,10 @@ class Pass:
     takes_integers: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     gives: ClassVar[frozenset[str]] = frozenset()
+    cost: ClassVar[str] = (
+        "Linear in the nodes: a rule is tried where its last operator stands, and again where something near it"
+        " changed."
+    )
     name: ClassVar[str] = "pass"
 
     def __init_subclass__(cls) -> None:

@@ -19,7 +19,7 @@ Edit = Callable[[Any], Any]
 
 
 def surgeon_pass(*, lossless: bool = False, name: str = "") -> Callable[[Edit], type[Pass]]:
-    """Decorator: make a pass of a function that edits an ``onnx_graphsurgeon.Graph``.
+    """Decorator: make a pass of a function that edits an ``onnx_graphsurgeon.Graph``::
 
         @surgeon_pass(lossless=True)
         def drop_dropout(graph):

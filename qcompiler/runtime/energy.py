@@ -40,6 +40,9 @@ class _Rapl:
     last: list[int] = field(default_factory=list)
     total: int = 0
 
+    def close(self) -> None:
+        """Files need none."""
+
     def joules(self) -> float:
         """Since the first call."""
         now = [int((zone / "energy_uj").read_text()) for zone, _ in self.zones]
@@ -58,8 +61,16 @@ class _Nvml:
     name: str = "NVML, the whole card"
 
     def joules(self) -> float:
-        """Since the driver was loaded."""
-        return float(sum(self.library.nvmlDeviceGetTotalEnergyConsumption(card) for card in self.cards)) / 1e3
+        """Since the driver was loaded. Raises OSError when a card does not tell."""
+        try:
+            return float(sum(self.library.nvmlDeviceGetTotalEnergyConsumption(card) for card in self.cards)) / 1e3
+        except self.library.NVMLError as error:
+            raise OSError(str(error)) from None
+
+    def close(self) -> None:
+        """The library is done with."""
+        with contextlib.suppress(self.library.NVMLError):
+            self.library.nvmlShutdown()
 
 
 def measured_energy(
@@ -91,6 +102,8 @@ def measured_energy(
                 runs[index] += count
     except (OSError, ValueError) as error:
         return Energy(None, "", f"{meter.name} cannot be read: {error}")
+    finally:
+        meter.close()
     if not all(used):
         return Energy(None, "", f"{meter.name} did not move")
     return Energy(tuple(joules / count for joules, count in zip(used, runs, strict=True)), meter.name)

@@ -45,7 +45,8 @@ class Judges:
     def __init__(self, executor: Executor, model: Model, target: Target, threads: int, samples: Dataset) -> None:
         self.pool, self.samples = Pool(executor), samples
         elements, self.known = known_constants(model)
-        self.kept = model  # numbers are of tensors by identity, which have to live on
+        # Numbers are of tensors by identity, which have to live on.
+        self.kept = [value.const for graph in model.graphs() for value in graph.constants]
         carried: dict[int, Sample] = {}
         size = 0
         for index, sample in enumerate(samples):

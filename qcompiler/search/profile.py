@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from qcompiler.onnx_io import open_session
 __all__ = ["GroupTimes", "estimated", "group_times", "operator_times", "profile_groups"]
 
 _TICK = 1e-6  # seconds
+_LONG = 2.0  # seconds that a profile takes at most
 _SUFFIXES = ("", "_nchwc", "/MatMulAddFusion")  # what onnxruntime's layout and fusion passes add to a name
 
 GroupTimes = dict[Group, tuple[str, float]]
@@ -34,10 +36,13 @@ def operator_times(
     else:
         with tempfile.TemporaryDirectory(prefix="qcompiler-") as folder:
             session = open_session(model, threads=threads, profile_to=Path(folder) / "profile")
-            for _ in range(runs):
+            end = time.perf_counter() + _LONG
+            done = 0
+            while done < runs and (not done or time.perf_counter() < end):
                 session.run(feeds)
+                done += 1
             for kind, taken in _by_node(session.node_times()).values():
-                times[kind] += _least(taken, runs)
+                times[kind] += _least(taken, done)
     return dict(sorted(((kind, time) for kind, time in times.items() if time), key=lambda pair: -pair[1]))
 
 

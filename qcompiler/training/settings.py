@@ -38,7 +38,8 @@ class Settings:
     follows ``schedule``. Images are mirrored (``flip``), shifted by up to ``crop`` pixels and mixed (``mixup``: Zhang
     et al., 2018), before the teacher sees them too. ``batch_norm``: ``train`` normalizes by the batch, ``frozen`` does
     not, ``restore`` puts a normalization behind each convolution that has none and trains with it (it is folded away
-    in the end), ``auto`` trains where the model has any and batches are of 8 at least. ``exclude`` is a regular
+    in the end), ``auto`` trains where the model has any and batches are of 8 at least. ``optimizer`` is adamw or sgd,
+    with ``weight_decay``; ``precision`` is float32 or bfloat16, ``device`` auto, cpu or cuda. ``exclude`` is a regular
     expression on names of constants and nodes, and on operator types, that do not learn. ``threads`` 0: all.
     """
 

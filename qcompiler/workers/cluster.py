@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import platform
+import logging
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from qcompiler.errors import ExecutorError, UsageError
+from qcompiler.errors import ExecutorError
+from qcompiler.workers.versions import MACHINE, about, unlike
 
 __all__ = ["joined"]
 
 _PATIENCE = 10.0  # seconds for a scheduler to answer, and for a worker to come
 _LARGE = 1 << 20  # bytes that do not go through the scheduler
-_SAME = ("qcompiler", "onnxruntime", "onnx", "numpy")  # what has to be alike everywhere
 
 
 @contextlib.contextmanager
 def joined(address: str, warn: Callable[[str], None]) -> Iterator[Executor]:
     """The workers of the scheduler at ``address``, which have to have the same versions of what computes.
 
-    A processor of another kind is told to ``warn``: its last bits may differ. Raises UsageError without Dask, and
-    ExecutorError where nobody answers or works there.
+    A processor of another kind is told to ``warn``: its last bits may differ. Raises ExecutorError where nobody answers
+    or works there.
     """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise UsageError("--executor dask needs Dask", hint="pip install 'qcompiler[dask]'") from None
+    from distributed import Client
+
     try:
         client = Client(address, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
@@ -37,11 +35,17 @@ def joined(address: str, warn: Callable[[str], None]) -> Iterator[Executor]:
         raise ExecutorError(
             f"no Dask scheduler answers at {address}: {reason}", hint="start one with `dask scheduler`, or leave it out"
         ) from None
+    # A scheduler that goes away is survived; its library would tell with tracebacks.
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
         _check(client, address, warn)
         yield _Cluster(client)
     finally:
-        client.close(timeout=_PATIENCE)
+        with contextlib.suppress(OSError, TimeoutError):
+            client.close(timeout=_PATIENCE)
+        logger.setLevel(level)
 
 
 def _check(client: Any, address: str, warn: Callable[[str], None]) -> None:
@@ -52,34 +56,17 @@ def _check(client: Any, address: str, warn: Callable[[str], None]) -> None:
             f"the cluster at {address} has no workers", hint=f"start one with `dask worker {address}`"
         ) from None
     try:
-        found = client.run(_about)
+        found = client.run(about)
     except Exception as error:  # whatever a worker raised; mostly that it cannot import what it was asked for
         raise ExecutorError(
             f"a worker of the cluster at {address} cannot run qcompiler: {error}", hint="install it there too"
         ) from None
-    own = _about()
+    own = about()
     for worker, theirs in found.items():
-        for name in _SAME:
-            if theirs[name] != own[name]:
-                raise ExecutorError(
-                    f"worker {worker} has {name} {theirs[name]}, and {own[name]} is here",
-                    hint="results would not be the same: install the same versions everywhere",
-                )
-        if theirs["machine"] != own["machine"]:
-            warn(f"worker {worker} runs on {theirs['machine']}, not {own['machine']}: its last bits may differ")
-
-
-def _about() -> dict[str, str]:
-    """Versions of what computes, and the processor."""
-    from qcompiler.runtime import processor
-
-    found = {"machine": processor() or platform.machine()}
-    for name in _SAME:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "of a checkout"
-    return found
+        if difference := unlike(own, theirs):
+            raise ExecutorError(f"worker {worker} has {difference}", hint="install the same versions everywhere")
+        if theirs[MACHINE] != own[MACHINE]:
+            warn(f"worker {worker} runs on {theirs[MACHINE]}, not {own[MACHINE]}: its last bits may differ")
 
 
 class _Cluster(Executor):
@@ -94,13 +81,13 @@ class _Cluster(Executor):
         return max(1, len(self._workers()))
 
     def _workers(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        if self.client.status != "running":
+            return {}
+        found: dict[str, Any] = self.client.scheduler_info(n_workers=-1).get("workers", {})
         return found
 
     def deserted(self) -> bool:
-        """True when the scheduler is gone, or no worker has been there for a while."""
-        if self.client.status != "running":
-            return True
+        """True when no worker, or no scheduler, has been there for a while."""
         if self._workers():
             self._since = None
             return False
@@ -110,17 +97,26 @@ class _Cluster(Executor):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """As Executor has it; what is large goes to a worker directly. Tasks of a worker that dies go to another."""
         outer: Future[Any] = Future()
+        if self.client.status != "running":
+            outer.set_exception(BrokenExecutor("the scheduler is gone"))
+            return outer
+        packed: Any = pickle.dumps((fn, args, kwargs))
         try:
-            sent = [
-                self.client.scatter(item, hash=False) if isinstance(item, bytes) and len(item) > _LARGE else item
-                for item in args
-            ]
-            inner = self.client.submit(fn, *sent, **kwargs, pure=False)
+            if len(packed) > _LARGE:
+                packed = self.client.scatter(packed, hash=False)
+            inner = self.client.submit(_unpacked, packed, pure=False)
         except Exception as error:  # the connection, in one of many forms
             outer.set_exception(BrokenExecutor(str(error)))
             return outer
         inner.add_done_callback(lambda done: _passed_on(done, outer))
+        outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
         return outer
+
+
+def _unpacked(packed: bytes) -> Any:
+    """In a worker: the call."""
+    fn, args, kwargs = pickle.loads(packed)
+    return fn(*args, **kwargs)
 
 
 def _passed_on(done: Any, outer: Future[Any]) -> None:

@@ -1,19 +1,22 @@
 """Tasks over the workers of an executor: results in the order of tasks, whoever does them, and none of them lost.
 
-What all tasks need, a model for instance, goes to a worker once: a task names it by its digest, and a worker that does
-not have it says so and is sent it. So it is with a worker that took the place of one that died.
+What all tasks need, a model for instance, goes along with the first tasks, one a worker; later ones name it by its
+digest. A worker that does not have it says so and is sent it: one that took the place of another that died.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, InvalidStateError
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+
+from qcompiler.errors import ExecutorError
+from qcompiler.workers.versions import about, unlike
 
 __all__ = ["Pool", "Shared"]
 
@@ -46,6 +49,7 @@ class Pool:
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
+        self._sent: set[str] = set()
 
     @property
     def width(self) -> int:
@@ -62,53 +66,78 @@ class Pool:
         """``work(opened, task)`` for each of ``tasks``, in their order; ``here`` does those whose workers were lost.
 
         ``work`` has to be importable, tasks and results to be pickled. Tasks are drawn as workers take them. What
-        ``work`` raises is raised.
+        ``work`` raises is raised. Raises ExecutorError for a worker that would not compute the same.
         """
+        width = self.width
+        fresh = 0 if shared.digest in self._sent else width  # so many tasks bring along what all share
+        self._sent.add(shared.digest)
         waiting: deque[tuple[Future[Any], T]] = deque()
         try:
-            for task in tasks:
-                waiting.append((self._submit(work, shared, task), task))
-                if len(waiting) >= _A_WORKER * self.width:
-                    yield self._taken(work, shared, *waiting.popleft(), here)
+            for count, task in enumerate(tasks):
+                waiting.append((self._submit(work, shared, task, count < fresh), task))
+                if len(waiting) >= _A_WORKER * width:
+                    yield self._taken(*waiting.popleft(), here)
             while waiting:
-                yield self._taken(work, shared, *waiting.popleft(), here)
+                yield self._taken(*waiting.popleft(), here)
         finally:
             for future, _ in waiting:
                 future.cancel()
 
-    def _submit(self, work: Callable[[S, T], R], shared: Shared[S], task: T, payload: bytes | None = None) -> Any:
-        try:
-            return self.executor.submit(_call, work, shared.opened, shared.digest, payload, task)
-        except (RuntimeError, OSError):  # the pool is gone: broken, or shut down
-            gone: Future[Any] = Future()
-            gone.cancel()
-            return gone
+    def _submit(self, work: Callable[[S, T], R], shared: Shared[S], task: T, whole: bool) -> Future[Any]:
+        """A future of the result. Should the worker lack what all share, the task is sent once more, with it."""
+        outer: Future[Any] = Future()
 
-    def _taken(
-        self, work: Callable[[S, T], R], shared: Shared[S], future: Future[Any], task: T, here: Callable[[T], R]
-    ) -> R:
+        def attempt(whole: bool) -> None:
+            payload = shared.payload if whole else None
+            try:
+                inner = self.executor.submit(_call, work, shared.opened, shared.digest, about(), payload, task)
+            except (RuntimeError, OSError) as error:  # the pool is gone: broken, or shut down
+                _settle(outer, error=BrokenExecutor(str(error)))
+                return
+            inner.add_done_callback(finished)
+            outer.add_done_callback(lambda done: inner.cancel() if done.cancelled() else None)
+
+        def finished(inner: Future[Any]) -> None:
+            if inner.cancelled():
+                _settle(outer, error=BrokenExecutor("it was cancelled"))
+            elif error := inner.exception():
+                _settle(outer, error=error)
+            elif isinstance(inner.result(), _Missing):
+                attempt(True)
+            else:
+                _settle(outer, inner.result())
+
+        attempt(whole)
+        return outer
+
+    def _taken(self, future: Future[Any], task: T, here: Callable[[T], R]) -> R:
         try:
-            found = self._awaited(future)
-            if isinstance(found, _Missing):
-                found = self._awaited(self._submit(work, shared, task, shared.payload))
+            result: R = self._awaited(future)
         except _LOST:
             return here(task)
-        result: R = found
         return result
 
     def _awaited(self, future: Future[Any]) -> Any:
         """The result, or CancelledError when nobody is left who could find it."""
         deserted = getattr(self.executor, "deserted", None)
-        while True:
-            try:
-                return future.result(timeout=_POLL if deserted else None)
-            except TimeoutError:
-                if future.done():  # it was the work that took too long for somebody
-                    raise
-                if deserted is not None and deserted():
-                    future.cancel()
-                    raise CancelledError from None
-                time.sleep(0)
+        if deserted is None:
+            return future.result()
+        while not future.done():
+            with contextlib.suppress(TimeoutError):
+                future.exception(timeout=_POLL)
+            if not future.done() and deserted():
+                future.cancel()
+                raise CancelledError
+        return future.result()
+
+
+def _settle(future: Future[Any], result: Any = None, error: BaseException | None = None) -> None:
+    """Give ``future`` its end, if nobody cancelled it meanwhile."""
+    with contextlib.suppress(InvalidStateError):
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
 
 class _Missing:
@@ -119,11 +148,18 @@ _opened: dict[str, Any] = {}
 
 
 def _call(
-    work: Callable[[Any, Any], Any], opened: Callable[[bytes], Any], digest: str, payload: bytes | None, task: Any
+    work: Callable[[Any, Any], Any],
+    opened: Callable[[bytes], Any],
+    digest: str,
+    versions: Mapping[str, str],
+    payload: bytes | None,
+    task: Any,
 ) -> Any:
     """In a worker: the task, with what it shares, which is kept for the next one."""
     state = _opened.get(digest)
     if state is None:
+        if difference := unlike(versions, about()):
+            raise ExecutorError(f"a worker has {difference}", hint="install the same versions everywhere")
         if payload is None:
             return _Missing()
         state = opened(payload)

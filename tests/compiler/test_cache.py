@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,12 +18,18 @@ import onnx
 import pytest
 
 import qcompiler as qc
+from qcompiler.caching import sources_digest
 from qcompiler.compiler import ResultCache, result_cache
-from qcompiler.errors import GateError, UsageError
+from qcompiler.compiler.fingerprint import sources_of
+from qcompiler.errors import ExecutorError, GateError, UsageError
 from tests.lower.models import proto_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "g (float[n,32] x) => (float[n,8] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
+
+
+def constant(outputs: Any, labels: Any) -> float:
+    return 1.0
 
 
 @pytest.fixture
@@ -117,9 +126,104 @@ def test_a_gate_that_was_not_met_is_not_met_from_the_cache_either(model: Path, t
 
 
 def test_what_cannot_be_told_apart_is_not_kept(model: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"data": samples(), "metric": lambda outputs, labels: 1.0, "cache": tmp_path / "cache"}
-    qc.compile(model, **options)
-    assert not qc.compile(model, **options).is_cached
+    """A metric of the user's may call anything."""
+    for metric in (lambda outputs, labels: 1.0, "tests.compiler.test_cache:constant"):
+        options: dict[str, Any] = {"data": samples(), "metric": metric, "cache": tmp_path / "cache"}
+        qc.compile(model, **options)
+        assert not qc.compile(model, **options).is_cached
+
+
+def test_the_code_of_passes_and_kernels_is_part_of_the_key() -> None:
+    """They stand elsewhere in a checkout, behind links."""
+    package = Path(qc.__file__).parent
+    files = [Path(folder, name) for folder, _, names in os.walk(package, followlinks=True) for name in names]
+    assert {"static.py", "catalog.py"} <= {path.name for path in files}
+    assert sources_of(qc.compile, qc.Pass) == [sources_digest(package)]
+    assert sources_digest(package / "passes") != sources_digest(package / "kernels") != sources_digest(Path(__file__))
+
+
+def test_a_change_in_code_is_another_digest(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "linked").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "a.py").write_text("x = 1")
+    before = sources_digest(tmp_path / "package")
+    (tmp_path / "real" / "a.py").write_text("x = 2")
+    assert sources_digest(tmp_path / "package") != before
+
+
+def test_who_holds_a_result_keeps_it_when_it_is_evicted(model: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    made = qc.compile(model, recipe="lossless", cache=cache)
+    found = qc.compile(model, recipe="lossless", cache=cache)
+    assert ResultCache(cache).clear()[0] == 1
+    one, two = contents(made.save(tmp_path / "a")), contents(found.save(tmp_path / "b"))
+    assert one == two
+    assert len(list((cache / "held").iterdir())) == 2
+    del made, found
+    gc.collect()
+    assert not list((cache / "held").iterdir())
+
+
+def test_what_killed_processes_left_goes_after_a_day(model: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    qc.compile(model, recipe="lossless", cache=cache)
+    (whole,) = (cache / "entries").iterdir()
+    for left in (cache / "entries" / ".abc.1.part", cache / "held" / "tmp1", cache / "entries" / "halfgone"):
+        left.mkdir(parents=True)
+        (left / "model.onnx").write_bytes(b"x" * 100)
+        os.utime(left, (1, 1))
+    (cache / "entries" / ".new.part").mkdir()
+    ResultCache(cache, limit=ResultCache(cache).statistics()[1] - 1).trim()
+    assert {path.name for path in (cache / "entries").iterdir()} == {whole.name, ".new.part"}
+    assert not list((cache / "held").iterdir())
+
+
+def test_an_executor_that_cannot_be_used_costs_nothing_that_was_measured(model: Path, tmp_path: Path) -> None:
+    unfinished = tmp_path / "build.unfinished"
+
+    def stop(text: str) -> None:
+        if text.startswith("scoring on samples"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        qc.compile(model, data=samples(), min_speedup=0, unfinished=unfinished, progress=stop)
+    kept = contents(unfinished)
+    assert "journal.jsonl" in kept
+    for executor in ("proceses:2", "dask:tcp://127.0.0.1:1"):
+        with pytest.raises((UsageError, ExecutorError)):
+            qc.compile(model, data=samples(), min_speedup=0, unfinished=unfinished, executor=executor)
+        assert contents(unfinished) == kept
+    cache = tmp_path / "cache"
+    qc.compile(model, data=samples(), min_speedup=0, cache=cache)
+    assert qc.compile(model, data=samples(), min_speedup=0, cache=cache, unfinished=unfinished).is_cached
+    assert not unfinished.exists()
+
+
+def test_waiting_for_another_does_not_spend_the_budget(model: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    store, told = ResultCache(cache), list[str]()
+    keys: list[str] = []
+    original = ResultCache.claimed
+
+    def noted(self: ResultCache, key: str, tell: Any) -> Any:
+        keys.append(key)
+        return original(self, key, tell)
+
+    options: dict[str, Any] = {"data": samples(), "min_speedup": 0, "min_sqnr": 45, "budget": 30.0}
+    ResultCache.claimed = noted  # type: ignore[method-assign]
+    try:
+        qc.compile(model, **options, cache=cache)
+    finally:
+        ResultCache.claimed = original  # type: ignore[method-assign]
+    store.clear()
+    with store.claimed(keys[0], told.append):
+        thread = threading.Thread(target=lambda: qc.compile(model, **options, cache=cache, progress=told.append))
+        thread.start()
+        time.sleep(1.5)
+        assert any("waiting for another process" in text for text in told)
+    thread.join(60)
+    assert not any("budget was spent" in text for text in told)
 
 
 def test_the_oldest_go_when_the_cache_is_full(model: Path, tmp_path: Path) -> None:

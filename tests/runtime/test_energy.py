@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,61 @@ def test_a_counter_that_cannot_be_read_says_what_it_takes(powercap: Path) -> Non
     assert "RAPL cannot be read: No such file or directory" in found.reason
 
 
-def test_no_card_is_no_energy_of_a_card(powercap: Path) -> None:
+class Nvml:
+    """NVIDIA's library, as pynvml shows it."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, cards: int, fails: bool = False) -> None:
+        self.cards, self.fails, self.open, self.millijoules = cards, fails, False, 1000
+
+    def nvmlInit(self) -> None:
+        self.open = True
+
+    def nvmlShutdown(self) -> None:
+        self.open = False
+
+    def nvmlDeviceGetCount(self) -> int:
+        return self.cards
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, card: int) -> int:
+        if self.fails:
+            raise self.NVMLError("not supported")
+        return self.millijoules
+
+
+@pytest.mark.parametrize(
+    ("cards", "fails", "reason"), [(0, False, "there is no card"), (1, True, "NVML counts no energy")]
+)
+def test_no_card_that_counts_is_no_energy(
+    monkeypatch: pytest.MonkeyPatch, powercap: Path, cards: int, fails: bool, reason: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml(cards, fails))  # type: ignore[arg-type]
     found = measured_energy(burners(powercap, 1), [{}], powercap=powercap, on_card=True)
     assert found.joules is None
-    assert "NVML" in found.reason or "card" in found.reason
+    assert reason in found.reason
+
+
+def test_the_energy_of_a_card(monkeypatch: pytest.MonkeyPatch, powercap: Path) -> None:
+    library = Nvml(1)
+    monkeypatch.setitem(sys.modules, "pynvml", library)  # type: ignore[arg-type]
+    (burner,) = burners(powercap, 1)
+
+    def run(feeds: Any) -> None:
+        library.millijoules += 25
+
+    burner.run = run
+    found = measured_energy([burner], [{}], seconds=0.1, on_card=True)
+    assert found.joules == pytest.approx((0.025,))
+    assert found.counter == "NVML, the whole card"
+    assert not library.open
+
+
+def test_without_its_library_a_card_is_not_asked(monkeypatch: pytest.MonkeyPatch, powercap: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    found = measured_energy(burners(powercap, 1), [{}], on_card=True)
+    assert "pip install 'qcompiler[energy]'" in found.reason

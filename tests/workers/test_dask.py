@@ -120,6 +120,25 @@ def test_when_all_workers_die_the_work_is_done_here(cluster: Cluster, monkeypatc
     assert {row.node: row.sqnr_db for row in rows} == {row.node: row.sqnr_db for row in alone}
 
 
+def test_when_the_scheduler_dies_the_work_is_done_here(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("qcompiler.workers.cluster._PATIENCE", 2.0)
+    cluster.add_worker()
+    cluster.wait_for(1)
+
+    def progress(text: str) -> None:
+        if text.startswith("sensitivity of group 2 "):
+            cluster.processes[0].kill()
+
+    rows = sensitivity(
+        MODEL, str(DATA), recipe=RECIPE, samples=16, executor=f"dask:{cluster.address}", progress=progress
+    )
+    alone = sensitivity(MODEL, str(DATA), recipe=RECIPE, samples=16)
+    assert {row.node: row.sqnr_db for row in rows} == {row.node: row.sqnr_db for row in alone}
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_cluster_without_workers_is_an_error(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qcompiler.workers.cluster._PATIENCE", 1.0)
     told = r"has no workers; start one with `dask worker tcp://"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import pickle
 import signal
+import subprocess
+import sys
+import time
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from qcompiler.errors import ExecutorError, UsageError
+from qcompiler.progress import Step
 from qcompiler.workers import Pool, Shared, connected
 
 
@@ -52,10 +58,11 @@ class Counting(ThreadPoolExecutor):
 def test_what_tasks_share_is_sent_once_to_a_worker_that_lacks_it() -> None:
     with Counting() as pool:
         shared = Shared(b"x" * 1000, opened)
-        assert len(list(Pool(pool).run(work, shared, range(10), lambda task: ("", task, 0)))) == 10
-        assert 1 <= sum(size == 1000 for size in pool.sent) <= 2  # two tasks waited when it was missing
+        run = Pool(pool)
+        assert len(list(run.run(work, shared, range(10), lambda task: ("", task, 0)))) == 10
+        assert sum(size == 1000 for size in pool.sent) == 1
         pool.sent.clear()
-        list(Pool(pool).run(work, shared, range(10), lambda task: ("", task, 0)))
+        list(run.run(work, shared, range(10), lambda task: ("", task, 0)))
         assert sum(pool.sent) == 0
 
 
@@ -70,6 +77,65 @@ def test_the_work_of_a_worker_that_dies_is_done_here() -> None:
 def test_what_work_raises_is_raised_here() -> None:
     with ProcessPoolExecutor(1) as pool, pytest.raises(UsageError, match="task 0 of m"):
         list(Pool(pool).run(fail, Shared(b"m", opened), range(3), lambda task: 0))
+
+
+def slow(state: tuple[str, list[int]], task: int) -> int:
+    time.sleep(0.3)
+    return task
+
+
+def test_workers_work_at_the_same_time_from_the_first_task_on() -> None:
+    with ProcessPoolExecutor(4) as pool:
+        list(pool.map(time.sleep, [0.2] * 4))  # all are there
+        start = time.perf_counter()
+        assert list(Pool(pool).run(slow, Shared(b"x" * 1000, opened), range(8), lambda task: -1)) == list(range(8))
+        assert time.perf_counter() - start < 8 * 0.3 / 2
+
+
+def test_a_worker_that_lacks_what_is_shared_is_sent_it() -> None:
+    with Counting() as pool:
+        shared, other = Shared(b"x" * 1000, opened), Shared(b"y" * 999, opened)
+        run = Pool(pool)
+        for each in (shared, other, shared):
+            assert len(list(run.run(work, each, range(4), lambda task: ("", task, 0)))) == 4
+        assert sum(size == 1000 for size in pool.sent) >= 2  # it was thrown out for the other
+
+
+def test_a_worker_of_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qcompiler.workers.pool.about", lambda: {"onnxruntime": "0.1", "machine": "here"})
+    told = r"a worker has onnxruntime \d.*, and 0.1 is here; install the same"
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool, pytest.raises(ExecutorError, match=told):
+        list(Pool(pool).run(work, Shared(b"v", opened), range(3), lambda task: ("", task, 0)))
+
+
+def test_workers_go_when_their_parent_is_killed(tmp_path: Path) -> None:
+    script = (
+        "import os, time\nfrom qcompiler.workers import connected\n"
+        "if __name__ == '__main__':\n"
+        "    with connected('processes:2') as pool:\n"
+        "        pids = {pool.submit(os.getpid).result() for _ in range(8)}\n"
+        "        print(*pids, flush=True)\n        time.sleep(60)\n"
+    )
+    (tmp_path / "main.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "main.py"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        pids = [int(word) for word in process.stdout.readline().split()]
+        process.kill()
+    assert pids
+    end = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_steps_go_through_pickle() -> None:
+    step = pickle.loads(pickle.dumps(Step("a", 1, 2)))
+    assert (step, step.done, step.total) == ("a", 1, 2)
 
 
 class Deserted(Executor):
