@@ -23,13 +23,14 @@ PY := $(VENV)/bin/python
 BASE := $(VENV)/.stamp-base
 DEV := $(VENV)/.stamp-dev
 
-.PHONY: help setup lint test test-long demo clean
+.PHONY: help setup lint test test-long demo docs clean
 
 help:
 	@echo 'make test        lint, type check and every test that is quick'
 	@echo 'make test-long   the tests that take long'
 	@echo 'make lint        ruff and mypy'
 	@echo 'make demo        compile the small model that comes with the project'
+	@echo 'make docs        build the site into build/site'
 	@echo 'make setup       install into $(VENV) what the targets above need'
 	@echo 'make clean       remove what they left behind, but not $(VENV)'
 
@@ -47,6 +48,10 @@ test: lint
 
 test-long: $(DEV)
 	$(PY) -m pytest -q -n $(JOBS) -m long
+
+docs: $(DEV)
+	$(PY) -m sphinx -W --keep-going -q -d build/doctrees docs build/site
+	@echo build/site/index.html
 
 demo: $(BASE)
 	$(PY) examples/demo.py
