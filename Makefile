@@ -57,7 +57,7 @@ demo: $(BASE)
 	$(PY) examples/demo.py
 
 clean:
-	rm -rf build dist demo-build *.egg-info .coverage coverage.xml .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist demo-build docs/passes *.egg-info .coverage coverage.xml .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEV): pyproject.toml

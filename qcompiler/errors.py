@@ -37,7 +37,8 @@ __all__ = [
 class QCompilerError(Exception):
     """Base of every error that the user can act upon.
 
-    ``exit_status`` is what the command line ends with when the error reaches it.
+    ``what`` says what is wrong and where, ``hint`` what to do; the message is both. ``exit_status`` is what the command
+    line ends with when the error reaches it.
     """
 
     exit_status = 1

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy as np
+
 from qcompiler.errors import UsageError
 from qcompiler.ir import Model
-from qcompiler.lower import Form, Group, Target
+from qcompiler.lower import WEIGHTS, Form, Group, Target
 from qcompiler.pipeline import Pass, PassContext
 
 __all__ = ["candidates", "offer"]
@@ -33,6 +35,8 @@ def candidates(item: Pass, model: Model, context: PassContext, kind: str) -> lis
             continue
         if pattern is not None and _excluded(group, pattern):
             context.facts["refused"][group.anchor] = "the user excluded it"
+        elif kind == WEIGHTS and not _finite(group):
+            context.facts["refused"][group.anchor] = "its weights hold NaN or infinity"
         else:
             found.append(group)
     return found
@@ -43,6 +47,11 @@ def offer(context: PassContext, groups: list[Group], form: Callable[[Group], For
     for group in groups:
         context.facts["forms"].setdefault(group, []).append(form(group))
     return len(groups)
+
+
+def _finite(group: Group) -> bool:
+    held = group.weight.constant if group.weight is not None else None
+    return held is None or not held.dtype.is_float or bool(np.isfinite(held.numpy().astype(np.float32)).all())
 
 
 def _excluded(group: Group, pattern: re.Pattern[str]) -> bool:

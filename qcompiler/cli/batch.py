@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
-from qcompiler.cli.console import emit_json, progress_line, table, warn
+from qcompiler.cli.console import emit_json, progress_line, table, tell_error, warn
 
 if TYPE_CHECKING:
     from qcompiler.compiler import Result
 
 __all__ = ["Job", "compile_all", "jobs_of"]
+
+
+Compile: TypeAlias = "Callable[[Path, str | None, Path, Callable[[str], None]], Result]"
+"""Compiles a model by a recipe into a folder, and tells how far it is."""
 
 
 @dataclass(frozen=True)
@@ -63,39 +67,61 @@ def jobs_of(models: Sequence[Path], recipes: Sequence[str], folder: Path) -> lis
 
 def compile_all(
     jobs: Sequence[Job],
-    one: Callable[[Path, str | None, Path, Callable[[str], None]], Result],
+    one: Compile,
+    root: Path,
     *,
     force: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Compile each, tell what came of it, and exit with the status of the first that failed, if any did."""
-    from qcompiler.errors import QCompilerError
+    """Compile each into its folder below ``root``, tell what came of it, and exit with the status of the first that
+    failed, if any did. Interrupted, it tells what is done. Raises UsageError where ``root`` is a result itself."""
+    from qcompiler.errors import UsageError
     from qcompiler.onnx_io import check_replaceable
 
+    if (root / "report.json").exists():
+        raise UsageError(
+            f"{root} is a compiled model, and results would be written into it", hint="name another folder"
+        )
     for job in jobs:
         check_replaceable(job.folder, force)
     found: list[dict[str, Any]] = []
-    for index, job in enumerate(jobs):
-        name = _name(job.model, job.recipe or "")
-        entry: dict[str, Any] = {"model": str(job.model), "recipe": job.recipe, "folder": str(job.folder)}
-        try:
-            with progress_line(quiet, f"[{index + 1} of {len(jobs)}] {name}: ") as progress:
-                made = one(job.model, job.recipe, job.folder, progress)
-            entry |= {"status": 0, "report": made.report}
-            for text in made.report["warnings"]:
-                warn(f"{name}: {text}")
-        except QCompilerError as error:
-            entry |= {"status": error.exit_status, "error": str(error)}
-            warn(f"{name} failed: {error}")
-        found.append(entry)
+    try:
+        for index, job in enumerate(jobs):
+            found.append(_entry(job, one, quiet, f"[{index + 1} of {len(jobs)}] "))
+    except KeyboardInterrupt:
+        _tell(found, as_json, 130)
+        raise
     failed = next((entry["status"] for entry in found if entry["status"]), 0)
-    if as_json:
-        emit_json({"results": found, "status": failed})
-    else:
-        table([_row(entry) for entry in found], ("model", "recipe", "size", "speed", "quality", "gates", "folder"))
+    _tell(found, as_json, failed)
     if failed:
         raise click.exceptions.Exit(failed)
+
+
+def _entry(job: Job, one: Compile, quiet: bool, place: str) -> dict[str, Any]:
+    """What came of one compile. A fault of ours does not stop the others either."""
+    from qcompiler.errors import QCompilerError
+
+    name = _name(job.model, job.recipe or "")
+    entry: dict[str, Any] = {"model": str(job.model), "recipe": job.recipe, "folder": str(job.folder)}
+    try:
+        with progress_line(quiet, f"{place}{name}: ") as progress:
+            made = one(job.model, job.recipe, job.folder, progress)
+    except Exception as error:
+        ours = isinstance(error, QCompilerError)
+        said = str(error) if ours else f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
+        tell_error(f"{name}: {said}")
+        return entry | {"status": error.exit_status if isinstance(error, QCompilerError) else 1, "error": said}
+    for text in made.report["warnings"]:
+        warn(f"{name}: {text}")
+    return entry | {"status": 0, "report": made.report}
+
+
+def _tell(found: list[dict[str, Any]], as_json: bool, status: int) -> None:
+    if as_json:
+        emit_json({"results": found, "status": status})
+    else:
+        table([_row(entry) for entry in found], ("model", "recipe", "size", "speed", "quality", "gates", "folder"))
 
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -25,9 +25,9 @@ def compare(folders: tuple[Path, ...], page: Path | None, as_json: bool) -> None
 
     found = compare_reports(_named({folder: read(folder) for folder in folders}))
     if len({item.source for item in found}) > 1:
-        warn("not all were made from the same source")
+        warn("not all were made from the same source; only those that were are held against each other")
     if len({item.machine for item in found}) > 1:
-        warn("they were timed on different machines, so that speeds do not compare")
+        warn("they were timed on different machines or threads, so that speeds do not compare")
     if page is not None:
         _write(page, render_comparison(found))
     if as_json:

@@ -95,7 +95,8 @@ def compile(
 
     jobs = jobs_of(models, recipes, folder)
     if len(jobs) > 1:
-        compile_all(jobs, one, force=force, as_json=as_json, quiet=quiet)
+        _tell_plugins()
+        compile_all(jobs, one, folder, force=force, as_json=as_json, quiet=quiet)
         return
     from qcompiler.onnx_io import check_replaceable
 
@@ -123,13 +124,16 @@ def _compiled(
 ) -> Result:
     from qcompiler.compiler import compile as run_compiler
 
+    if "triton-server" in emit:
+        from qcompiler.onnx_io import load
+        from qcompiler.plugins import TritonServer
+
+        TritonServer.check(model.stem, load(model))
     made = run_compiler(model, recipe=recipe, unfinished=_unfinished(folder), progress=progress, **options)
     progress("writing the result")
     made.report["command"] = shlex.join(["qcompiler", *sys.argv[1:]])
     also = []
     if "triton-server" in emit:
-        from qcompiler.plugins import TritonServer
-
         also.append(TritonServer(made, model.stem, _sample(made, options)))
     made.save(folder, force=force, also=also)
     return made

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-__all__ = ["emit_json", "progress_line", "result", "some", "table", "told_size", "warn"]
+__all__ = ["emit_json", "progress_line", "result", "some", "table", "tell_error", "told_size", "warn"]
 
 
 def result(text: str = "") -> None:
@@ -23,6 +23,11 @@ def result(text: str = "") -> None:
 def warn(text: str) -> None:
     """A line that the user should know of."""
     click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True, color=_colours())
+
+
+def tell_error(text: str) -> None:
+    """The line that an error is."""
+    click.echo(f"qcompiler: {' '.join(text.split())}", err=True)
 
 
 def _colours() -> bool | None:

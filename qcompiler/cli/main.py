@@ -87,7 +87,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _tell(message: str) -> None:
-    print(f"qcompiler: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    from qcompiler.cli.console import tell_error
+
+    tell_error(message)
 
 
 def _terminated(*_: Any) -> None:

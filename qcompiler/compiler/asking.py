@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from qcompiler.errors import UsageError
 from qcompiler.ir import Model, TensorType
 from qcompiler.pipeline import Recipe
 
-__all__ = ["USUAL", "exclusions", "input_specs", "limits_of", "said_of"]
+__all__ = ["USUAL", "check_feedback", "exclusions", "input_specs", "limits_of", "said_of"]
 
 USUAL = {"min_sqnr": 20.0, "min_speedup": 1.0}
 """Limits of a lossy recipe that sets none."""
@@ -25,6 +26,18 @@ def input_specs(model: Model) -> list[InputSpec]:
         if value.const is None and isinstance(value.type, TensorType) and value.type.dtype is not None:
             specs.append(InputSpec(value.name, value.type.dtype.numpy, value.type.shape))
     return specs
+
+
+def check_feedback(model: Model, feedback: Mapping[str, str]) -> None:
+    """Raises UsageError for a name in ``feedback`` that is no input, or no output, of ``model``."""
+    inputs = [value.name for value in model.graph.inputs if value.const is None]
+    outputs = [value.name for value in model.graph.outputs]
+    for kind, given, known in (("input", list(feedback), inputs), ("output", list(feedback.values()), outputs)):
+        for name in given:
+            if name not in known:
+                near = get_close_matches(name, known, n=1)
+                hint = f"did you mean '{near[0]}'?" if near else f"it has {', '.join(known)}"
+                raise UsageError(f"the model has no {kind} '{name}' to feed back", hint=hint)
 
 
 def exclusions(recipe: Recipe, patterns: Sequence[str]) -> list[str]:

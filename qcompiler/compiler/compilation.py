@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from qcompiler.calibrate import with_states
-from qcompiler.compiler.asking import exclusions, input_specs, limits_of, said_of
+from qcompiler.compiler.asking import check_feedback, exclusions, input_specs, limits_of, said_of
 from qcompiler.compiler.catalog import find_recipe, passes
 from qcompiler.compiler.document import digest
 from qcompiler.compiler.fingerprint import fingerprint, sources_of
@@ -91,28 +91,40 @@ def compile(
 ) -> Result:
     """Rewrite ``source`` for ``target`` by ``recipe`` and measure what came of it.
 
-    ``source`` is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram`` or graphsurgeon
-    ``Graph``. ``data`` is what ``--data`` takes, or a mapping, callable or list of samples; even samples calibrate,
-    odd ones score; with ``score``, data of its own, all of ``data`` calibrate.
-    ``recipe`` defaults to ``int8`` with data, else ``lossless``. ``min_sqnr`` is in decibels,
-    ``max_drop`` in the metric's own unit, ``min_speedup`` a ratio of latencies (source over result); 0 asks for the
-    smallest model whatever its time. ``explain`` keeps where rules nearly matched and why not. ``budget`` is how many
-    seconds the choice of what to quantize may look for something better; None for as long as it takes. ``for_cpu`` is
-    the processor that the result is for, by its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one.
-    ``arch`` are the cards that kernels are compiled for ahead of time, as sm_80, sm_86, ..., or "none".
-    ``feedback`` maps inputs that carry a state to the outputs that the next sample gets there; the data is then one
-    sequence without them, through which the result is judged with its own states. ``settings`` are
-    ``PASS.OPTION=VALUE`` or ``TARGET.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types.
+    What comes out keeps the limits, or is the lossless model, and the report says why.
+
+    Model and data: ``source`` is a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram``,
+    graphsurgeon ``Graph``, or what an importer of another package reads. ``data`` is what ``--data`` takes, or a dict
+    of arrays, a callable or a list of dicts. Arrays have the inputs' names and element types, and shape [samples, ...]
+    (axis 0 is cut into the model's batch, or into ``batch_size`` rows) or [runs, batch, ...]; at most ``samples`` are
+    used. Even ones calibrate, odd ones score; with ``score``, data of its own, all of ``data`` calibrate. ``feedback``
+    maps inputs that carry a state to the outputs that the next run gets there; the data is then one sequence without
+    them, through which the result is judged with its own states.
+
+    Limits: ``min_sqnr`` in decibels, of the worst output: 10 log10(sum x^2 / sum (x - y)^2) over all elements of all
+    scoring samples, x the source's. ``max_drop`` in the unit of ``metric``, which is ``top1`` (share of rows whose
+    largest score is the label's), MODULE:CALLABLE or a function of (outputs: list of dicts of arrays, labels), higher
+    is better. ``min_speedup`` is the source's least time of many runs over the result's; 0 asks for the smallest model
+    whatever its time. A lossy recipe that sets none has 20 dB and 1.0. ``strict`` makes a missed limit, and a rule that
+    was rolled back, an error.
+
+    How: ``recipe`` is a name or a TOML file, by default ``int8`` with data, else ``lossless``. ``settings`` are
+    ``PASS.OPTION=VALUE`` or ``TARGET.OPTION=VALUE``; ``exclude`` are regular expressions on names and operator types
+    that stay float. ``threads`` are those of every run, timed ones included; with one, times are the thread's own
+    processor time. ``seed`` starts whatever is drawn. ``budget`` is how many seconds the choice of what to quantize may
+    look for something better; None for as long as it takes. ``for_cpu`` is the processor that the result is for, by
+    its 8-bit instructions: avx2, avx512, vnni, amx or arm64; None is this one. ``arch`` are the cards that kernels are
+    compiled for ahead of time, as sm_80, sm_86, ..., or "none". ``explain`` keeps where rules nearly matched and why
+    not.
 
     ``executor`` calibrates and judges candidates elsewhere, with the same result: a ``concurrent.futures.Executor``,
     ``"processes:N"`` or ``"dask:tcp://HOST:PORT"``; times are measured here. ``cache`` is a folder of results, or True
     for the user's own: what the same model, data, recipe, versions and kind of machine gave before is not computed
-    again. A metric that is a function, and code that has no source file, are computed every time.
-    ``unfinished`` is a folder for what was measured so far and the best model so far: given again after a kill, the
-    search goes on from there; it is removed when the compile ends. ``progress`` is told what is being done, as text or
-    as a :class:`qcompiler.progress.Step`.
+    again; to know that, all of the data is read once more. Metrics of the user's, and code that has no source file, are
+    computed every time. ``unfinished`` is a folder for what was measured so far and the best model so far: given again
+    after a kill, the search goes on from there; it is removed when the compile ends. ``progress`` is told what is being
+    done, as text or as a :class:`qcompiler.progress.Step`.
 
-    What comes out keeps the limits, or is the lossless model, and the report says why.
     Raises ImportFailure, DataError, UsageError, PassError, CalibrationError, LoweringError, ExecutorError, and with
     ``strict`` GateError.
     """
@@ -145,6 +157,7 @@ def compile(
     origin = load(source)
     chosen_target.check(origin, data is not None)
     specs = input_specs(origin)
+    check_feedback(origin, feedback or {})
     dataset = open_dataset(
         data if data is not None else "random",
         [spec for spec in specs if spec.name not in (feedback or {})],

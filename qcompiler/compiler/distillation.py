@@ -62,8 +62,10 @@ def distill(
 ) -> Result:
     """Train ``student`` to answer as ``teacher`` does; its report holds it against the teacher.
 
-    Models are what :func:`compile` takes. Without ``student`` it is the teacher itself with the share ``depth`` of its
-    residual branches and ``width`` of its channels, weights inherited. ``options`` are those of the pass ``recover``.
+    Models and data are what :func:`compile` takes, and so are ``samples``, ``batch_size``, ``metric``, the limits,
+    ``threads`` and ``seed``. Without ``student`` it is the teacher itself with the share ``depth`` of its residual
+    branches and ``width`` of its channels, each above 0 and at most 1, weights inherited. ``options`` are those of the
+    pass ``recover``; its loss is that of Hinton et al., 2015, section 2.
     Even samples teach, odd ones score; with ``score``, data of its own, all of ``data`` teach.
     Labels that the data has are learned with the weight ``options["labels"]``.
     With ``unfinished``, a folder for the state after each epoch, a run that was killed goes on to the same result; when

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +12,7 @@ from qcompiler.compiler.job import Job
 from qcompiler.errors import QCompilerError
 from qcompiler.ir import Model, Node
 from qcompiler.lower import HALVES, Form, Group
+from qcompiler.report import MOST_IN_A_ROW, MOST_PICTURES, STEPS
 from qcompiler.runtime import measured_energy
 from qcompiler.search import operator_times
 
@@ -19,8 +20,6 @@ __all__ = ["energy_record", "graph_record", "times_record", "weight_records"]
 
 _STRETCHES = 32  # of a histogram
 _LARGEST = 1 << 22  # elements of a weight whose error is worked out
-_MOST_NODES = 2000  # of each graph
-_AROUND = 2  # steps from a node that the graph goes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -115,11 +114,12 @@ def _restored(levels: Array, scale: Array, zero_point: Array, form: Form) -> Arr
 
 
 def graph_record(source: Model, compiled: Model, names: Iterable[str]) -> dict[str, Any]:
-    """``graph``: nodes within two steps of those called ``names``, of both models, inputs by their places in the list.
+    """``graph``: what stands around the first of ``names``, in both models, each node's inputs by places in the list.
 
-    Linear in the nodes; at most 2,000 of each model, those of the first names.
+    Of a node with many neighbours some are taken; ``feeders`` and ``readers`` say how many there are. Linear in the
+    nodes, and the record is bounded.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted = list(itertools.islice(dict.fromkeys(names), MOST_PICTURES))
     return {"graph": {"source": _around(source, wanted), "compiled": _around(compiled, wanted), "named": wanted}}
 
 
@@ -127,28 +127,35 @@ def _around(model: Model, names: list[str]) -> list[dict[str, Any]]:
     nodes = list(model.graph)
     places = {node: place for place, node in enumerate(nodes)}
     by_name = {_label(node): node for node in nodes}
-    kept: dict[Node, int] = {}
-    waiting = deque((by_name[name], 0) for name in names if name in by_name)
-    while waiting and len(kept) < _MOST_NODES:
-        node, steps = waiting.popleft()
-        if node in kept and kept[node] <= steps:
-            continue
-        kept[node] = steps
-        if steps < _AROUND:
-            feeding = [value.producer for value in node.inputs if value is not None and value.producer is not None]
-            near = [each for each in feeding if each in places]
-            near += [user for value in node.outputs for user in value.users() if user in places]
-            waiting.extend((each, steps + 1) for each in near)
+    kept = dict.fromkeys(by_name[name] for name in names if name in by_name)
+    for centre in list(kept):
+        for near in (_feeders, _readers):
+            row = [centre]
+            for _ in range(STEPS):
+                found = dict.fromkeys(each for node in row for each in near(node) if each in places)
+                row = list(itertools.islice(found, MOST_IN_A_ROW))
+                kept |= dict.fromkeys(row)
     order = sorted(kept, key=places.__getitem__)
     index = {node: place for place, node in enumerate(order)}
     return [
         {
             "name": _label(node),
             "op": node.op_type,
-            "inputs": [index[value.producer] for value in node.inputs if value is not None and value.producer in index],
+            "inputs": [index[each] for each in _feeders(node) if each in index],
+            "feeders": sum(1 for each in _feeders(node) if each in places),
+            "readers": sum(1 for each in _readers(node) if each in places),
         }
         for node in order
     ]
+
+
+def _feeders(node: Node) -> list[Node]:
+    made = (value.producer for value in node.inputs if value is not None)
+    return list(dict.fromkeys(each for each in made if each is not None))
+
+
+def _readers(node: Node) -> list[Node]:
+    return list(dict.fromkeys(user for value in node.outputs for user in value.users()))
 
 
 def _label(node: Node) -> str:

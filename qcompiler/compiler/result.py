@@ -29,7 +29,7 @@ _OWN = frozenset({"recipe.toml", "report.html", "report.json"})  # what says how
 
 @dataclass
 class Result:
-    """A compiled model, the report about it, and the recipe that makes it again.
+    """A compiled model, the report about it, and the recipe that makes it again, as the text of a TOML file.
 
     ``records`` hold every rewrite and near miss; a result that was made before (``is_cached``) has none. ``report`` is
     what ``report.json`` holds. ``packed`` has :meth:`save` leave a container beside the model. ``artifacts`` are what
@@ -50,7 +50,11 @@ class Result:
     _session: Runner | None = field(default=None, repr=False)
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Any]:
-        """Outputs by name for inputs by name. Raises LoweringError when onnxruntime refuses the feeds."""
+        """Outputs by name for inputs by name: arrays, or what ``numpy.asarray`` makes one of, of the inputs' element
+        types and shapes, batch axis included. Runs on the target, or on what stands in for it here.
+
+        Raises LoweringError when onnxruntime refuses the feeds.
+        """
         if self._session is None:
             self._session = self.target.open(self.model, self.threads)
         return self._session.run({name: np.asarray(array) for name, array in feeds.items()})

@@ -109,7 +109,11 @@ class Target(ABC):
     """
 
     name: ClassVar[str]
+    """What ``--target`` calls it."""
+
     description: ClassVar[str]
+    """What it is, in a few words, for lists."""
+
     options: ClassVar[tuple[str, ...]] = ()
     slow_fusions: ClassVar[frozenset[str]] = frozenset()
     """Operators that the runtime makes of several although those are faster."""
@@ -139,7 +143,8 @@ class Target(ABC):
         return None
 
     def fast_multiples(self, threads: int) -> Mapping[str, int]:
-        """Of what widths had better be multiples, by ``Conv`` and ``MatMul``; without an entry any is as good."""
+        """Of how many channels widths had better be multiples with so many ``threads``, by ``Conv`` and ``MatMul``;
+        without an entry any is as good."""
         return {}
 
     def open(self, model: Model, threads: int) -> Runner:
@@ -152,7 +157,8 @@ class Target(ABC):
         return True
 
     def estimated(self, model: Model) -> Mapping[str, float] | None:
-        """Seconds of nodes by their names, for a target whose nodes are not timed one by one; None where they are."""
+        """Seconds of nodes by their names, dynamic axes counted as 1, for a target whose nodes are not timed one by
+        one; None where they are."""
         return None
 
     def runs_as(self, node: Node) -> str:
@@ -188,11 +194,11 @@ class Target(ABC):
 
     @abstractmethod
     def activation_spec(self) -> QuantSpec:
-        """How activations are quantized."""
+        """How activations are quantized: integer type and symmetry, one scale for each (ONNX QuantizeLinear)."""
 
     @abstractmethod
     def weight_spec(self, axis: int) -> QuantSpec:
-        """How weights with output channels along ``axis`` are quantized."""
+        """How weights with output channels along ``axis``, counted from 0, are quantized."""
 
     @abstractmethod
     def groups(self, model: Model) -> tuple[list[Group], dict[Node, str]]:
@@ -204,7 +210,7 @@ class Target(ABC):
 
     @abstractmethod
     def observed(self, model: Model, groups: Collection[Group]) -> list[Value]:
-        """The values whose ranges lowering may need when ``groups`` are the candidates."""
+        """The values of ``model`` whose ranges lowering may need when ``groups`` are the candidates."""
 
     @abstractmethod
     def lower(self, model: Model, plan: Plan) -> Model:

@@ -39,9 +39,11 @@ _CARRIED = ("training_info", "configuration")
 
 
 def load(source: Any) -> Model:
-    """The IR of a model; see :func:`qcompiler.onnx_io.reader.as_proto` for what ``source`` may be.
+    """The IR of a model: a path, bytes, ``onnx.ModelProto``, ``onnx_ir.Model``, PyTorch ``ONNXProgram``, graphsurgeon
+    ``Graph``, or what an importer of another package reads.
 
-    External data is mapped, not read. Raises ImportFailure for what is not a sound model.
+    Its operator sets stay as they are. External data is mapped, not read. What is broken in a way that leaves its
+    meaning clear is mended and told in ``repairs``. Raises ImportFailure for what is not a sound model.
     """
     proto, folder = as_proto(source)
     return from_proto(proto, folder)

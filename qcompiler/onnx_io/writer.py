@@ -52,8 +52,9 @@ def save(
 ) -> list[Path]:
     """Write ``model`` to ``path``, and its weights to ``path`` + ``.data`` where ``external_data`` says so.
 
-    None decides by size. Files appear under their names only when they are complete; ``names`` is filled as by
-    :func:`to_proto`. Returns the files written. Raises OutputError when the disk refuses.
+    None does so for models that do not fit into one protobuf, 2 GB. Files that are there are replaced, once the new
+    ones are complete. ``names`` is filled with the name in the file of each value of the main graph and its subgraphs.
+    Returns the files written, the model first. Raises OutputError when the disk refuses.
     """
     target = Path(path)
     external = needs_external_data(model) if external_data is None else external_data

@@ -87,7 +87,9 @@ class PassContext:
 class Pass:
     """One rewrite of the whole model. Subclasses are frozen dataclasses; their fields are the options.
 
-    A pass of rules only lists them; any other overrides :meth:`run`. ``needs`` and ``gives`` are names of facts:
+    ``name`` is the class's with hyphens where a subclass sets none. A pass of rules only lists them in ``rules``; any
+    other overrides :meth:`run`. ``lossless`` promises the same numbers but for the order of additions: it is checked,
+    and what breaks them is rolled back. ``needs`` and ``gives`` are names of facts:
     an order in which something is needed before it is given is refused before anything runs. ``keeps_types`` says
     that types known before are as sharp as they can be after it, so that they need not be inferred again.
     ``changes_numbers`` says that a lossy pass changes what the model computes at once, so that the result is judged
@@ -117,7 +119,10 @@ class Pass:
             cls.name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", cls.__name__).lower()
 
     def run(self, model: Model, context: PassContext) -> int:
-        """Change ``model`` in place; how many changes were made. Every change asks ``context.permit`` first."""
+        """Change ``model`` in place; how many changes were made. Every change asks ``context.permit`` first.
+
+        May raise UsageError for what is missing (data, a target) and any other QCompilerError.
+        """
         return self.apply(model, context, self.rules)
 
     def apply(self, model: Model, context: PassContext, rules: Sequence[Rule]) -> int:

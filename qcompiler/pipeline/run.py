@@ -37,7 +37,10 @@ class Pipeline:
     ) -> tuple[Model, list[PassRecord]]:
         """The rewritten model and a record of each pass. ``model`` itself may be changed and must not be used again.
 
-        Raises PassError when a lossy pass fails; a lossless one is left out instead and a warning says so.
+        After lossless passes every output on ``context.samples`` has to be within the tolerance of its type (float 1e-4
+        of the largest magnitude, float16 1e-2, integers equal); the rule that is to blame is found by halving and left
+        out, and a warning says so. ``progress`` is told the name of each pass. Raises PassError when a lossy pass
+        fails or leaves a graph that does not verify.
         """
         records: list[PassRecord] = []
         for lossless, group in groupby(self.passes, lambda item: item.lossless):

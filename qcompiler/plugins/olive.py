@@ -7,6 +7,7 @@ this pass in it, for ``olive run --package-config package.json``; :func:`package
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -101,7 +102,9 @@ def _made() -> type[Any]:
         options = {name: getattr(config, name) for name in _OPTIONS}
         options["target"] = options["target"] or _target_of(self.accelerator_spec)
         if config.data_config is not None:
-            options["data"] = _samples(config.data_config, model.io_config["input_names"])
+            if options["data"] is not None:
+                raise ValueError("QCompiler takes 'data' or 'data_config', not both")
+            options["data"] = _samples(config.data_config, model.io_config["input_names"], options["samples"])
         try:
             result = compile(model.model_path, explain=False, **options)
             folder = result.save(Path(output_model_path).with_suffix(""), force=True)
@@ -138,13 +141,14 @@ def _target_of(accelerator: Any) -> str:
     return _TARGETS[str(provider)]
 
 
-def _samples(config: Any, names: list[str]) -> list[dict[str, Any]]:
-    """One mapping a batch, labels left out."""
+def _samples(config: Any, names: list[str], most: int | None) -> list[dict[str, Any]]:
+    """One mapping a batch, ``most`` of them at most. Labels are left out: a metric takes ``data``."""
     from olive.common.config_utils import validate_config
     from olive.data.config import DataConfig
 
     found = []
-    for batch in validate_config(config, DataConfig).to_data_container().create_dataloader():
+    batches = validate_config(config, DataConfig).to_data_container().create_dataloader()
+    for batch in itertools.islice(batches, most):
         fed = batch[0] if isinstance(batch, list | tuple) else batch
         if not isinstance(fed, dict):
             fed = dict(zip(names, fed if isinstance(fed, list | tuple) else [fed], strict=True))

@@ -52,7 +52,7 @@ class TritonServer:
 
     ``sample`` is one run's inputs by name, to warm up with; zeros stand for those that it lacks, such as a state at the
     start. A model that does not run on it is served without warm-up. ``max_batch_size`` is how many rows
-    the server may put together where the first axis of all inputs and outputs is one and the same dynamic batch.
+    the server may put together where rows of the first axis do not see each other.
     """
 
     result: Result
@@ -67,6 +67,11 @@ class TritonServer:
         cannot serve, OutputError.
         """
         self.write(folder, folder / "triton-server")
+
+    @staticmethod
+    def check(name: str, model: Model) -> None:
+        """Raises what :meth:`__call__` would of ``model`` under ``name``: a compile is not needed to know it."""
+        _ports(name, model)
 
     def write(self, source: Path, repository: Path) -> Path:
         """Write the model in the folder ``source`` into ``repository``: NAME/config.pbtxt, 1/model.onnx, warmup/."""
@@ -112,32 +117,33 @@ class TritonServer:
         threads = f'value {{ string_value: "{self.result.threads}" }}'
         lines.append(f'parameters {{ key: "intra_op_thread_count" {threads} }}')
         if target.name == "tensorrt":
-            # With Q/DQ in the model the provider needs to know of int8, and must not be given a table of calibration.
+            # The backend's setting is one of them: with Q/DQ it has to be int8, and then there is no float16 beside it.
             quantized = any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.nodes())
-            mode = ' parameters { key: "precision_mode" value: "INT8" }' if quantized else ""
+            mode = f' parameters {{ key: "precision_mode" value: "{"INT8" if quantized else "FP16"}" }}'
             provider = f'gpu_execution_accelerator {{ name: "tensorrt"{mode} }}'
             lines.append(f"optimization {{ execution_accelerators {{ {provider} }} }}")
         return "\n".join(filter(None, [*lines, warm])) + "\n"
 
     def _has_batch(self, inputs: Sequence[_Port], outputs: Sequence[_Port]) -> bool:
-        """Whether the first axis of all is the same dynamic one: by its name, or because two rows give two."""
-        names = [port.batch for port in (*inputs, *outputs)]
-        if None in names:
+        """Whether the first axis of all is dynamic, and rows do not see each other: together, in any order and number,
+        they give what each gives alone. Two unlike rows have to show it, or there is no batch."""
+        if any(port.batch is None for port in (*inputs, *outputs)):
             return False
-        if len(set(names)) == 1 and names[0]:
-            return True
-        rows = {port.name: self._array(port)[:1] for port in inputs}
+        one = {port.name: self._array(port)[:1] for port in inputs}
+        two = {name: _unlike(array) for name, array in one.items()}
         try:
-            one = self.result.run(rows)
-            two = self.result.run({name: np.concatenate([array, array]) for name, array in rows.items()})
+            alone = [self.result.run(one), self.result.run(two)]
+            if all(np.array_equal(alone[0][port.name], alone[1][port.name]) for port in outputs):
+                return False  # it cannot be told
+            for order in ((0, 1), (1, 0), (0, 1, 0)):
+                rows = [(one, two)[index] for index in order]
+                found = self.result.run({name: np.concatenate([row[name] for row in rows]) for name in one})
+                wanted = {port.name: np.concatenate([alone[index][port.name] for index in order]) for port in outputs}
+                if not all(_alike(found[name], array) for name, array in wanted.items()):
+                    return False
         except (QCompilerError, ValueError):
             return False
-        return all(
-            np.shape(one[port.name])[:1] == (1,)
-            and np.shape(two[port.name]) == (2, *np.shape(one[port.name])[1:])
-            and np.allclose(two[port.name][:1], one[port.name], rtol=1e-2, atol=1e-4, equal_nan=True)
-            for port in outputs
-        )
+        return True
 
     def _array(self, port: _Port) -> Any:
         """What the port is fed: its array of the sample, or zeros."""
@@ -167,6 +173,35 @@ class TritonServer:
             about = f'data_type: TYPE_{port.kind} dims: [ {dims} ] input_data_file: "{name}"'
             lines.append(f"  inputs {{ key: {_quoted(port.name)} value {{ {about} }} }}")
         return "\n".join([*lines, "}"]), files
+
+
+def _ports(name: str, model: Model) -> tuple[list[_Port], list[_Port]]:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"'{name}' can be no model of a server", hint="rename the file: letters, digits, '_', '.' and '-'"
+        )
+    inputs = [_port(value, "input") for value in model.graph.inputs if value.const is None]
+    if not inputs:
+        raise LoweringError("a model without inputs cannot be served")
+    return inputs, [_port(value, "output") for value in model.graph.outputs]
+
+
+def _unlike(row: Any) -> Any:
+    """Another row of the same kind: its elements in another order, or where all are the same, others."""
+    turned = np.roll(row.reshape(1, -1), 1, axis=1).reshape(row.shape)
+    if row.dtype.kind in "OSU" or not np.array_equal(turned, row):
+        return turned
+    return ~row if row.dtype.kind == "b" else row + row.dtype.type(1)
+
+
+def _alike(found: Any, wanted: Any) -> bool:
+    """The same but for what a scale that is found anew for each batch may change."""
+    if np.shape(found) != np.shape(wanted) or found.dtype.kind not in "fiub":
+        return np.array_equal(found, wanted)
+    reach = np.abs(wanted.astype(np.float64)).max(initial=0.0)
+    return bool(
+        np.allclose(found.astype(np.float64), wanted.astype(np.float64), rtol=0, atol=0.05 * reach, equal_nan=True)
+    )
 
 
 def _port(value: Value, word: str) -> _Port:

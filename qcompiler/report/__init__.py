@@ -6,13 +6,17 @@ the lines for the terminal (:func:`summary_lines`) are drawn from it and from no
 
 from qcompiler.report.comparison import Compared, compare_reports
 from qcompiler.report.explanation import explain_model, explain_node
+from qcompiler.report.neighbourhood import MOST_IN_A_ROW, MOST_PICTURES, STEPS
 from qcompiler.report.page import render_comparison, render_html
 from qcompiler.report.record import read, to_json
 from qcompiler.report.schema import SCHEMA, validate
 from qcompiler.report.summary import distance, gates_line, size_change, speed_change, summary_lines
 
 __all__ = [
+    "MOST_IN_A_ROW",
+    "MOST_PICTURES",
     "SCHEMA",
+    "STEPS",
     "Compared",
     "compare_reports",
     "distance",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from qcompiler.report.picture import Spot, spread
+from qcompiler.report.picture import Spot, spread, unbeaten
 from qcompiler.report.summary import distance
 
-__all__ = ["Compared", "compare_reports", "comparison_view"]
+__all__ = ["PAIRS", "Compared", "compare_reports", "comparison_view"]
 
-_BEST = 120.0  # decibels at which outputs that are identical are drawn
+PAIRS = {"speed": "speedup", "size": "ratio"}
+"""What is held against quality, and the figure of it."""
+
+_TITLES = {"speed": ("Quality against speed", "speed-up"), "size": ("Quality against size", "times smaller")}
 
 
 @dataclass(frozen=True)
@@ -40,52 +45,61 @@ class Compared:
         """As JSON has it."""
         return {**vars(self), "pareto": list(self.pareto)}
 
-    @property
-    def quality(self) -> float | None:
-        """The metric's score where there is one, else decibels."""
-        return self.score if self.metric is not None else (_BEST if self.identical else self.sqnr_db)
-
 
 def compare_reports(reports: Mapping[str, Mapping[str, Any]]) -> list[Compared]:
     """What ``reports``, plain and valid, say by their names, in their order.
 
-    One beats another when it is as good in both figures of a pair and better in one. Metrics decide about quality where
-    all have the same one, else decibels.
+    One beats another of the same source when it is as good in both figures of a pair and better in one. Metrics decide
+    about quality where all have the same one, else decibels, of which identical outputs have most.
     """
     found = [_compared(name, report) for name, report in reports.items()]
-    shared = len({item.metric for item in found}) == 1
-    qualities = [item.quality if shared else (_BEST if item.identical else item.sqnr_db) for item in found]
+    quality = _qualities(found)
     pareto: list[list[str]] = [[] for _ in found]
-    for pair, gains in (("speed", [item.speedup for item in found]), ("size", [item.ratio for item in found])):
-        points = list(zip(gains, qualities, strict=True))
-        for index, point in enumerate(points):
-            if None not in point and not any(_beats(other, point) for other in points if other is not point):
+    for source in dict.fromkeys(item.source for item in found):
+        those = [index for index, item in enumerate(found) if item.source == source]
+        for pair in PAIRS:
+            good = unbeaten([(getattr(found[index], PAIRS[pair]), quality[index]) for index in those])
+            for index in itertools.compress(those, good):
                 pareto[index].append(pair)
-    return [Compared(**{**vars(item), "pareto": tuple(pairs)}) for item, pairs in zip(found, pareto, strict=True)]
+    return [replace(item, pareto=tuple(pairs)) for item, pairs in zip(found, pareto, strict=True)]
 
 
 def comparison_view(found: Sequence[Compared]) -> dict[str, Any]:
     """The variables of the page's template: rows, and a picture for speed and one for size."""
-    shared = len({item.metric for item in found}) == 1
-    axis = found[0].metric if shared and found[0].metric else "SQNR, dB"
+    shared = _shared_metric(found)
+    quality = _qualities(found)
+    measured = [value for value in quality if value is not None and math.isfinite(value)]
+    # Outputs that are identical have no decibels; they are drawn above all that have.
+    above = max(measured, default=0.0) + 0.1 * (max(measured, default=0.0) - min(measured, default=0.0) or 10.0)
+    heights = [above if value == math.inf else value for value in quality]
     pictures = []
-    for pair, title in (("speed", "Quality against speed"), ("size", "Quality against size")):
-        spots = []
-        for item in found:
-            gain = item.speedup if pair == "speed" else item.ratio
-            quality = item.quality if shared else (_BEST if item.identical else item.sqnr_db)
-            if gain is not None and quality is not None:
-                spots.append(Spot(gain, quality, item.name, pair in item.pareto))
+    for pair, (title, across) in _TITLES.items():
+        spots = [
+            Spot(gain, height, f"{item.name} (identical)" if value == math.inf else item.name, pair in item.pareto)
+            for item, height, value in zip(found, heights, quality, strict=True)
+            if (gain := getattr(item, PAIRS[pair])) is not None and height is not None
+        ]
         if len(spots) > 1:
-            label = "speed-up" if pair == "speed" else "times smaller"
-            pictures.append({"title": title, "across": label, "up": axis, "picture": spread(spots)})
-    sources = {item.source for item in found}
+            up = shared or "SQNR, dB"
+            pictures.append({"title": title, "across": across, "up": up, "picture": spread(spots)})
     return {
         "rows": found,
         "pictures": pictures,
-        "mixed": len(sources) > 1,
+        "measure": shared or "closeness to the source",
+        "mixed": len({item.source for item in found}) > 1,
         "machines": sorted({item.machine for item in found}),
     }
+
+
+def _shared_metric(found: Sequence[Compared]) -> str | None:
+    names = {item.metric for item in found}
+    return names.pop() if len(names) == 1 else None
+
+
+def _qualities(found: Sequence[Compared]) -> list[float | None]:
+    if _shared_metric(found):
+        return [item.score for item in found]
+    return [math.inf if item.identical else item.sqnr_db for item in found]
 
 
 def _compared(name: str, report: Mapping[str, Any]) -> Compared:
@@ -104,14 +118,5 @@ def _compared(name: str, report: Mapping[str, Any]) -> Compared:
         metric and metric["compiled"],
         all(gate["passed"] for gate in report["gates"]),
         report["source"]["sha256"],
-        report["environment"]["cpu"] or "an unnamed machine",
-    )
-
-
-def _beats(one: Sequence[float | None], other: Sequence[float | None]) -> bool:
-    pairs = list(zip(one, other, strict=True))
-    if any(a is None or b is None for a, b in pairs):
-        return False
-    return all(a >= b for a, b in pairs if a is not None and b is not None) and any(
-        a > b for a, b in pairs if a is not None and b is not None
+        f"{report['environment']['cpu'] or 'an unnamed machine'}, {report['latency']['threads'] or '?'} threads",
     )

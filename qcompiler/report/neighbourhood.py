@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["MOST_PICTURES", "neighbourhoods"]
+__all__ = ["MOST_IN_A_ROW", "MOST_PICTURES", "STEPS", "neighbourhoods"]
 
 Report = Mapping[str, Any]
 
 MOST_PICTURES = 300
 """Nodes around which the graph is drawn."""
 
+STEPS = 2
+"""From a node, each way."""
+
+MOST_IN_A_ROW = 4
+"""Neighbours of a step that are drawn; how many more there are is told."""
+
 _WIDE, _HIGH = 150, 34  # of a box
 _GAP, _STEP = 12, 58  # between boxes of a row, and from row to row
-_MOST = 4  # boxes of a row; what is beyond is told
 _SHOWN = 20  # letters of a name that fit
 
 
@@ -54,12 +59,13 @@ def _picture(indexed: _Indexed, centre: int) -> dict[str, Any]:
     rows, more = [[centre]], 0
     for step in (indexed.before, indexed.after):
         row, seen = [centre], {centre}
-        for _ in range(2):
-            near = [each for place in row for each in step[place] if each not in seen]
-            near = list(dict.fromkeys(near))
+        count = "feeders" if step is indexed.before else "readers"
+        for _ in range(STEPS):
+            near = list(dict.fromkeys(each for place in row for each in step[place] if each not in seen))
+            unseen = sum(indexed.nodes[place][count] - len(step[place]) for place in row)
             seen |= set(near)
-            more += max(0, len(near) - _MOST)
-            row = near[:_MOST]
+            more += unseen + max(0, len(near) - MOST_IN_A_ROW)
+            row = near[:MOST_IN_A_ROW]
             if not row:
                 break
             rows = [row, *rows] if step is indexed.before else [*rows, row]
@@ -75,7 +81,9 @@ def _picture(indexed: _Indexed, centre: int) -> dict[str, Any]:
             x, y = left + position * (_WIDE + _GAP), float(level * _STEP)
             places[place] = x, y
             node = indexed.nodes[place]
-            boxes.append({"x": x, "y": y, "name": _short(node["name"]), "op": node["op"], "centre": place == centre})
+            boxes.append(
+                {"x": x, "y": y, "name": _short(node["name"]), "op": _short(node["op"]), "centre": place == centre}
+            )
     lines = [
         {"x1": _middle(places[fed]), "y1": places[fed][1] + _HIGH, "x2": _middle(places[place]), "y2": places[place][1]}
         for place in places

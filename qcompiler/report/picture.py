@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Spot", "spread"]
+__all__ = ["Spot", "spread", "unbeaten"]
 
 _WIDTH, _HEIGHT = 560, 260  # of a picture, in units of its own; inside of it a margin for the labels of both axes
-_LEFT, _RIGHT, _TOP, _BOTTOM = 20, 110, 34, 44
-_LETTERS = 18  # of a name that is drawn
+_LEFT, _RIGHT, _TOP, _BOTTOM = 20, 20, 34, 44
+_LETTERS = 24  # of a name that is drawn
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,16 @@ class Spot:
     up: float
     name: str
     best: bool
+
+
+def unbeaten(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
+    """Of each of ``points``, more is better in both, whether no other is as good in both and better in one. A point
+    that lacks a figure neither beats nor counts."""
+    known = [(x, y) for x, y in points if x is not None and y is not None]
+    return [
+        x is not None and y is not None and not any(a >= x and b >= y and (a, b) != (x, y) for a, b in known)
+        for x, y in points
+    ]
 
 
 def spread(spots: Sequence[Spot]) -> dict[str, Any]:
@@ -41,6 +51,7 @@ def spread(spots: Sequence[Spot]) -> dict[str, Any]:
     for dot in dots:
         name = named.pop((dot["x"], dot["y"]), "")
         dot["label"] = name if len(name) <= _LETTERS else f"…{name[1 - _LETTERS :]}"
+        dot["side"] = "end" if dot["x"] > _WIDTH / 2 else "start"  # to the middle, where there is room
     line = sorted((dot["x"], dot["y"]) for dot in dots if dot["spot"].best)
     return {
         "dots": dots,

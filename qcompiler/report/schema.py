@@ -38,7 +38,7 @@ _MODEL: dict[Any, Shape] = {
     "macs": COUNT,  # null: some shape is not known
 }
 
-_NODE: dict[Any, Shape] = {"name": str, "op": str, "inputs": [int]}
+_NODE: dict[Any, Shape] = {"name": str, "op": str, "inputs": [int], "feeders": int, "readers": int}
 
 SHAPE: dict[Any, Shape] = {
     "schema": frozenset({SCHEMA}),
@@ -209,7 +209,7 @@ SHAPE: dict[Any, Shape] = {
             "sqnr_db": NUMBER,
         }
     ],
-    # around the layers, and other nodes that are ``named``; inputs: places in the same list
+    # around nodes that are ``named``; inputs: places in the same list; feeders, readers: how many there are in all
     "graph?": {"source": [_NODE], "compiled": [_NODE], "named": [str]},
     "ranges?": [
         {

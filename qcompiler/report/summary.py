@@ -236,7 +236,9 @@ def _packed(sizes: Report) -> str:
 
 def _gate(gate: Report) -> str:
     name, result = gate["name"], "passed" if gate["passed"] else "FAILED"
-    return f"{name} {result}: {gate_value(name, gate['value'])}, {gate_limit(name, gate['limit'])}"
+    # Decibels of outputs that are identical are infinite, which JSON cannot say.
+    value = "identical" if name == "min_sqnr" and gate["value"] is None and gate["passed"] else None
+    return f"{name} {result}: {value or gate_value(name, gate['value'])}, {gate_limit(name, gate['limit'])}"
 
 
 def _metric(metric: Report) -> str:

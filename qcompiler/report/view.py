@@ -12,7 +12,7 @@ from qcompiler.report.clustering import clustering_view
 from qcompiler.report.explanation import placed
 from qcompiler.report.histogram import bars_of
 from qcompiler.report.neighbourhood import MOST_PICTURES, neighbourhoods
-from qcompiler.report.picture import Spot, spread
+from qcompiler.report.picture import Spot, spread, unbeaten
 from qcompiler.report.pruning import pruning_view
 from qcompiler.report.summary import distance, fewer, plural, size_change, speed_change
 from qcompiler.report.training import training_view
@@ -237,8 +237,8 @@ def _times(by_op: Mapping[str, Mapping[str, float]] | None) -> list[dict[str, An
     return [
         {
             "op": op,
-            "before": before.get(op),
-            "after": after.get(op),
+            "before": before.get(op, 0.0),
+            "after": after.get(op, 0.0),
             "bars": (_percent(before.get(op, 0.0), most), _percent(after.get(op, 0.0), most)),
         }
         for op in names
@@ -249,16 +249,11 @@ def _search(decision: Report | None) -> dict[str, Any] | None:
     """What was tried, as points; None where fewer than two have both figures."""
     tried = decision["tried"] if decision else []
     known = [item for item in tried if item["sqnr_db"] is not None and item["speedup"] is not None]
-    spots = []
-    for item in known:
-        beaten = any(
-            other["sqnr_db"] >= item["sqnr_db"]
-            and other["speedup"] >= item["speedup"]
-            and (other["sqnr_db"], other["speedup"]) != (item["sqnr_db"], item["speedup"])
-            for other in known
-        )
-        label = item["name"] if item["kept"] else ""
-        spots.append(Spot(float(item["speedup"]), float(item["sqnr_db"]), label, not beaten))
+    best = unbeaten([(item["speedup"], item["sqnr_db"]) for item in known])
+    spots = [
+        Spot(float(item["speedup"]), float(item["sqnr_db"]), item["name"] if item["kept"] else "", good)
+        for item, good in zip(known, best, strict=True)
+    ]
     return spread(spots) if len(spots) > 1 else None
 
 

@@ -36,7 +36,8 @@ class Refusal:
 class Match:
     """Where a pattern matched. Attributes are bindings: ``m.x`` a value, ``m.Conv`` the node of that operator type.
 
-    A left-out optional input is None; a rest is a tuple of values.
+    A left-out optional input is None; a rest is a tuple of values. Of several nodes of one type the attribute is the
+    first. Raises AttributeError, with the names that there are, for any other.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class Match:
         return all(self.bindings.get(name) is None or self.bindings[name].constant is not None for name in names)
 
     def array(self, name: str) -> Any:
-        """The elements of a constant binding; None when it is left out. Raises ValueError when it is no constant."""
+        """The elements of a constant binding, of its own element type and shape, not to be written into; None when it
+        is left out. Raises ValueError when it is no constant."""
         value: Value | None = self.bindings.get(name)
         if value is None:
             return None

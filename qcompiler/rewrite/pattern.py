@@ -151,7 +151,8 @@ op: Any = _Operators()
 
 
 def const(inner: Var | float | None = None, accepts: Callable[[Any], bool] | None = None) -> ConstantIs:
-    """A constant: bound to a name, equal to a number in every element, or accepted by a function of its array."""
+    """A constant: bound to a name, equal to a number in every element, as its element type can say it, or accepted
+    by a function of its array, which has the constant's own element type and shape."""
     if inner is None or isinstance(inner, Var):
         return ConstantIs(inner, None, accepts)
     return ConstantIs(None, float(inner), accepts)
@@ -168,12 +169,12 @@ def skip(kinds: str | tuple[str, ...], inner: Any) -> Skip:
 
 
 def rest(inner: Var) -> Rest:
-    """All remaining inputs as one tuple."""
+    """All remaining inputs as one tuple; it stands last in its operator."""
     return Rest(inner.name)
 
 
 def any_of(*choices: Any) -> AnyOf:
-    """Alternatives, tried in order."""
+    """Alternatives, tried in order; names that only one of them has are left out where another matched."""
     return AnyOf(tuple(_lift(choice) for choice in choices))
 
 

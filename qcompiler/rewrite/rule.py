@@ -32,7 +32,12 @@ class Rewriter:
         self.op: Any = _Maker(self, "")
 
     def node(self, op_type: str, *inputs: Any, domain: str = "", outputs: int = 1, name: str = "", **attrs: Any) -> Any:
-        """Add a node; its output, or a tuple of them when ``outputs`` is more than one. Arrays become constants."""
+        """Add a node before the one that is rewritten; its output, or a tuple where ``outputs`` is more than one.
+
+        ``inputs`` are values, None for one left out, or arrays and numbers, which become constants: a Python float of
+        the element type of the other inputs, an array of its own. ``attrs`` are numbers, texts, lists of them, arrays
+        or graphs.
+        """
         kinds = (item.dtype for item in inputs if isinstance(item, Value) and item.dtype is not None)
         like = next((kind for kind in kinds if kind.is_float), DType.FLOAT)
         made = Node(
@@ -43,7 +48,7 @@ class Rewriter:
         return made.output if outputs == 1 else made.outputs
 
     def constant(self, data: Any, name: str = "") -> Value:
-        """Add a constant. Its element type is the array's own."""
+        """Add a constant, an array or what ``numpy.asarray`` makes one of; its element type is the array's own."""
         held = data if isinstance(data, Tensor) else spilled(np.asarray(data))
         value = self.graph.add_constant(held, name or held.name)
         self.constants.append(value)
@@ -146,7 +151,13 @@ class Rule:
 
 
 def rule(pattern: Callable[..., Any]) -> Callable[[Callable[[Rewriter, Match], Result]], Rule]:
-    """Decorator: ``@rule(lambda x: op.Mul(x, op.Sigmoid(x)))`` over ``def silu(rw, m)`` makes a :class:`Rule`."""
+    """Decorator: ``@rule(lambda x: op.Mul(x, op.Sigmoid(x)))`` over ``def silu(rw, m)`` makes a :class:`Rule`.
+
+    Parameters of the expression are the bindings; the same one twice is the same value, and inputs of commutative
+    operators match in any order. The function returns the value that comes instead (a tuple for several outputs), or
+    ``m.no(REASON)``. The rule is called as the function, with hyphens. Raises UsageError for an expression that is no
+    operator's output, or that takes a name that matches have themselves.
+    """
     outputs = parse(pattern)
 
     def decorate(function: Callable[[Rewriter, Match], Result]) -> Rule:

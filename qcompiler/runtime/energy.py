@@ -121,9 +121,10 @@ def _packages(powercap: Path) -> tuple[_Rapl | None, str]:
     """A meter of all packages, or why there is none."""
     zones, refused = [], ""
     for zone in sorted(powercap.glob("*-rapl:*")):
-        if zone.name.count(":") != 1:  # a part of a package: its cores, its memory
-            continue
         try:
+            # Others are parts of a package (its cores, its memory), or the whole platform with the packages in it.
+            if not (zone / "name").read_text().startswith("package"):
+                continue
             int((zone / "energy_uj").read_text())
             zones.append((zone, int((zone / "max_energy_range_uj").read_text())))
         except (OSError, ValueError) as error:

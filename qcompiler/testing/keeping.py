@@ -62,7 +62,7 @@ def assert_keeps_numbers(
 def random_feeds(model: Model, count: int = 1, seed: int = 0) -> list[dict[str, Any]]:
     """``count`` samples for the inputs of ``model`` that have no default: arrays by name, of the declared types.
 
-    Symbolic sizes are small and the same wherever one name stands.
+    Floats are normal, integers small and booleans even; symbolic sizes are small and the same wherever one name stands.
     """
     specs = [
         InputSpec(value.name, value.type.dtype.numpy, value.type.shape)

@@ -9,7 +9,6 @@ import select
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +39,7 @@ def test_each_command_has_help_with_an_example_and_json(command: Any, tmp_path: 
     assert "--json" in done.out
 
 
-def test_help_is_quick_and_loads_nothing_heavy(tmp_path: Path) -> None:
-    for words in (["--help"], ["compile", "--help"]):
-        taken = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "qcompiler", *words], cwd=ROOT, capture_output=True, check=True)
-            taken.append(time.perf_counter() - start)
-        assert min(taken) < 0.3
+def test_help_loads_nothing_heavy() -> None:
     script = (
         "import sys\nfrom qcompiler.cli import main\n"
         "try:\n    main(['compile', '--help'])\nexcept SystemExit: pass\n"
@@ -91,7 +83,7 @@ def test_one_that_fails_does_not_stop_the_others(command: Any, models: Path) -> 
     found = json.loads(done.out)
     assert [(item["status"], "report" in item) for item in found["results"]] == [(3, False), (0, True)]
     assert found["status"] == 3
-    assert "warning: broken.onnx with lossless failed: broken.onnx is not an ONNX model" in done.err
+    assert "qcompiler: broken.onnx with lossless: broken.onnx is not an ONNX model" in done.err
     assert (models / "builds" / "model" / "model.onnx").is_file()
     assert not (models / "builds" / "broken").exists()
 
@@ -101,19 +93,23 @@ def test_one_that_fails_does_not_stop_the_others(command: Any, models: Path) -> 
     [
         (("model.onnx", "sub/model.onnx", "-o", "b"), 2, "would both be written into b/model"),
         (("model.onnx", "--recipe", "empty", "-o", "b"), 2, "there is no recipe in empty"),
-        (("model.onnx", "other.onnx", "-o", "old", "--recipe", "lossless"), 2, "old/model exists"),
+        (("model.onnx", "other.onnx", "-o", "olds", "--recipe", "lossless"), 2, "olds/model exists"),
         (("model.onnx", "-o", "b", "--executor", "moon"), 2, "there is no executor 'moon'"),
         (("model.onnx", "-o", "b", "--executor", "dask:tcp://127.0.0.1:9"), 1, "no Dask scheduler answers at tcp:"),
         (("model.onnx", "-o", "b", "--feedback", "a=b"), 2, "a state is fed back through a sequence of samples"),
         (("a b.onnx", "-o", "b", "--emit", "triton-server"), 2, "'a b' can be no model of a server"),
+        (("model.onnx", "other.onnx", "-o", "result"), 2, "result is a compiled model"),
+        (("model.onnx", "-o", "b", "--data", "random", "--feedback", "imag=scores"), 2, "did you mean 'image'?"),
     ],
 )
 def test_wrong_use(command: Any, models: Path, words: tuple[str, ...], status: int, said: str) -> None:
-    for name in ("sub", "empty", "old/model"):
+    for name in ("sub", "empty", "olds/model"):
         (models / name).mkdir(parents=True, exist_ok=True)
     for name in ("sub/model.onnx", "a b.onnx"):
         shutil.copy(models / "model.onnx", models / name)
-    (models / "old" / "model" / "notes.txt").write_text("mine")
+    (models / "olds" / "model" / "notes.txt").write_text("mine")
+    (models / "result").mkdir()
+    (models / "result" / "report.json").write_text("{}")
     before = {str(path) for path in models.rglob("*")}
     if "--executor" in words:
         pytest.importorskip("distributed")
@@ -123,6 +119,55 @@ def test_wrong_use(command: Any, models: Path, words: tuple[str, ...], status: i
     assert said in done.err.splitlines()[-1]
     assert "Traceback" not in done.err
     assert {str(path) for path in models.rglob("*")} == before
+
+
+def test_a_fault_of_ours_does_not_stop_the_others_and_an_interrupt_tells_what_is_done(
+    command: Any, models: Path
+) -> None:
+    (models / "scripted.py").write_text(
+        "import sys, qcompiler.compiler as c\n"
+        "original = c.compile\n"
+        "def compile(model, **options):\n"
+        "    if model.stem == 'model': raise ZeroDivisionError('ours')\n"
+        "    if model.stem == 'third': raise KeyboardInterrupt\n"
+        "    return original(model, **options)\n"
+        "c.compile = compile\n"
+        "from qcompiler.cli import main\nmain(sys.argv[1:])\n"
+    )
+    shutil.copy(models / "model.onnx", models / "third.onnx")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> tuple[int, dict[str, Any], str]:
+        done = subprocess.run(
+            [sys.executable, "scripted.py", "compile", *words, "-o", "out", "-q", "--json", "--recipe", "lossless", "--force"],
+            cwd=models, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, json.loads(done.stdout), done.stderr
+
+    status, found, said = run("model.onnx", "other.onnx")
+    assert (status, [item["status"] for item in found["results"]]) == (1, [1, 0])
+    assert "model.onnx with lossless: internal error: ZeroDivisionError: ours" in said
+    status, found, _ = run("other.onnx", "third.onnx")
+    assert (status, found["status"], [item["model"] for item in found["results"]]) == (130, 130, ["other.onnx"])
+
+
+def test_the_time_left_is_that_of_the_rest_at_the_same_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qcompiler.cli import console
+    from qcompiler.progress import Step
+
+    now = [100.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    left = console._TimeLeft()
+    assert left.after(Step("group 1 of 11", 0, 11)) == ""
+    now[0] += 2
+    assert left.after(Step("group 2 of 11", 1, 11)) == "20 s left"
+    now[0] += 2
+    assert left.after(Step("group 3 of 11", 2, 11)) == "18 s left"
+    assert left.after("something else") == ""
+    assert left.after(Step("sample 1 of 500", 0, 500)) == ""
+    now[0] += 1
+    assert left.after(Step("sample 2 of 500", 1, 500)) == "8 min left"
+    assert left.after(Step("sample 500 of 500", 500, 500)) == ""
 
 
 def test_compare_marks_what_no_other_beats_and_draws_it(command: Any, models: Path) -> None:
@@ -201,7 +246,7 @@ def test_a_shell_is_told_commands_recipes_and_targets(tmp_path: Path) -> None:
             cwd=tmp_path,
             check=False,
         )
-        return [entry.partition(",")[2] for entry in done.stdout.split()]
+        return [entry.partition(",")[2] for entry in done.stdout.split() if entry.startswith("plain,")]
 
     assert completed("qcompiler comp") == ["compile", "compare", "completion"]
     assert set(completed("qcompiler compile --recipe int8-")) == {"int8-dynamic", "int8-weights"}
@@ -231,7 +276,7 @@ def on_a_terminal(words: list[str], folder: Path, **environment: str) -> str:
     return said.decode(errors="replace")
 
 
-def test_no_color_is_obeyed_and_progress_tells_the_time_left(folder: Path) -> None:
+def test_no_color_is_obeyed(folder: Path) -> None:
     words = [
         "compile",
         "model.onnx",
@@ -247,7 +292,6 @@ def test_no_color_is_obeyed_and_progress_tells_the_time_left(folder: Path) -> No
     ]
     coloured = on_a_terminal(words, folder)
     assert "\x1b[3" in coloured  # a colour
-    assert " left" in coloured
     plain = on_a_terminal(words, folder, NO_COLOR="1")
     assert "\x1b[3" not in plain
     assert "warning: calibrated and scored on random inputs" in plain

@@ -203,7 +203,7 @@ def test_states_are_fed_back_and_the_recipe_says_so() -> None:
     assert 0.5 < state["max"] <= 1.0  # what Tanh gives, not the zeros of the first sample
     assert sum(state["histogram"]) == 12 * 32
     assert tomllib.loads(result.recipe)["feedback"] == ["s=t"]
-    with pytest.raises(DataError, match="no output 'z'"):
+    with pytest.raises(UsageError, match="no output 'z' to feed back"):
         qc.compile(model, data={"x": rows}, feedback={"s": "z"})
 
 

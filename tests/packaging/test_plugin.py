@@ -156,11 +156,14 @@ def test_its_importer_reads_files_by_their_ending(installed: Path, folder: Path)
 
 
 KERNEL = """
+import importlib.util
+import os
+os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np, onnx
 from onnx import parser
 import qcompiler as qc
 from qcompiler.kernels import KERNELS
-from qcompiler.lower import OrtCuda, kernel_node
+from qcompiler.lower import OrtCuda, kernel_node, open_program
 from qcompiler.onnx_io import open_session
 
 assert "TidyAbs" not in list(KERNELS)  # it is loaded when it is asked for
@@ -175,6 +178,9 @@ wanted = [[127, 1, 5]]
 assert open_session(model).run({"x": x})["y"].tolist() == wanted  # by its body, in a stock onnxruntime
 assert OrtCuda().open(model, 1).run({"x": x})["y"].tolist() == wanted  # by its reference
 assert KERNELS.get("Nothing") is None
+if importlib.util.find_spec("triton"):
+    program = open_program(model, device="cpu", kernels="interpreter")
+    assert program.run({"x": x})["y"].tolist() == wanted  # by Triton's interpreter
 print("both")
 """
 

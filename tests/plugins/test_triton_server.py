@@ -81,9 +81,26 @@ def test_two_rows_tell_a_batch_by_another_name(tmp_path: Path) -> None:
     assert served(compiled(text, shapes={"w": (4, 2)}), tmp_path).max_batch_size == 8
 
 
-def test_what_mixes_rows_has_no_batch(tmp_path: Path) -> None:
-    text = "g (float[n,4] x) => (float[n,4] y, float[m,4] z) { y = Softmax<axis=0>(x) z = Relu(y) }"
-    assert served(compiled(text), tmp_path, sample={"x": np.ones((1, 4), np.float32)}).max_batch_size == 0
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[n,4] x) => (float[n,4] y, float[m,4] z) { y = Softmax<axis=0>(x) z = Relu(y) }",
+        "g (float[n,4] x) => (float[n,4] y) { m = ReduceMean<axes=[0]>(x) y = Sub(x, m) }",
+        "g (float[n,4] x) => (float[n,4] y) { t = Transpose(x) s = MatMul(x, t) y = MatMul(s, x) }",
+    ],
+)
+def test_what_mixes_rows_has_no_batch(tmp_path: Path, text: str) -> None:
+    x = np.random.default_rng(0).standard_normal((1, 4)).astype(np.float32)
+    assert served(compiled(text), tmp_path, sample={"x": x}).max_batch_size == 0
+
+
+def test_a_dynamic_form_whose_scale_is_of_the_batch_still_has_one(tmp_path: Path) -> None:
+    text = "g (float[n,64] x) => (float[n,64] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    rows = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+    result = qc.compile(
+        proto_of(text, w=(64, 64), v=(64, 64)), recipe="int8-dynamic", data={"x": rows}, min_speedup=0.01
+    )
+    assert served(result, tmp_path, sample={"x": rows[:1]}).max_batch_size == 8
 
 
 def test_scalars_strings_odd_names_and_other_types(tmp_path: Path) -> None:
@@ -112,7 +129,7 @@ def test_tensorrt_is_a_provider_of_the_backend(tmp_path: Path) -> None:
     result = compiled(CONV, shapes={"w": (4, 3, 3, 3)}, data={"x": np.ones((2, 3, 8, 8), np.float32)}, **options)
     found = served(result, tmp_path)
     (accelerator,) = found.optimization.execution_accelerators.gpu_execution_accelerator
-    assert accelerator.name == "tensorrt"
+    assert (accelerator.name, dict(accelerator.parameters)) == ("tensorrt", {"precision_mode": "FP16"})
     assert found.instance_group[0].kind == found.instance_group[0].KIND_GPU
 
 

@@ -310,13 +310,31 @@ RICH: dict[str, Any] = {
     ],
     "graph": {
         "source": [
-            {"name": "probabilities", "op": "Softmax", "inputs": [1]},
-            {"name": "head", "op": "Gemm", "inputs": []},
+            {"name": "probabilities", "op": "Softmax", "inputs": [1], "feeders": 1, "readers": 1},
+            {"name": "head", "op": "Gemm", "inputs": [], "feeders": 1, "readers": 1},
         ],
         "compiled": [
-            {"name": "/backbone/stage1/block0/relu/with/a/long/name", "op": "Relu", "inputs": [1]},
-            {"name": "/backbone/stage1/block0/conv0/Conv", "op": "QLinearConv", "inputs": []},
-            {"name": "/backbone/stage1/block0/conv1/Conv", "op": "QLinearConv", "inputs": [0]},
+            {
+                "name": "/backbone/stage1/block0/relu/with/a/long/name",
+                "op": "Relu",
+                "inputs": [1],
+                "feeders": 1,
+                "readers": 1,
+            },
+            {
+                "name": "/backbone/stage1/block0/conv0/Conv",
+                "op": "QLinearConv",
+                "inputs": [],
+                "feeders": 1,
+                "readers": 1,
+            },
+            {
+                "name": "/backbone/stage1/block0/conv1/Conv",
+                "op": "QLinearConv",
+                "inputs": [0],
+                "feeders": 1,
+                "readers": 1,
+            },
         ],
         "named": ["head", "nowhere"],
     },

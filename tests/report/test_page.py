@@ -180,7 +180,7 @@ def test_every_number_is_shown(rich: dict[str, Any]) -> None:
         if (
             isinstance(value, bool)
             or not isinstance(value, int | float)
-            or path[-1] in ("histogram", "centroids", "inputs")
+            or path[-1] in ("histogram", "centroids", "inputs", "feeders", "readers")
         ):  # drawn
             continue
         show = next((SHOWN[end] for end in (".".join(path[-2:]), path[-1]) if end in SHOWN), None)
@@ -426,14 +426,15 @@ def test_the_graph_is_drawn_around_each_layer_and_each_node_that_is_named(rich: 
 
 
 def test_a_hub_is_cut_and_the_page_says_so(rich: dict[str, Any]) -> None:
-    hub = [{"name": "head", "op": "Relu", "inputs": []}]
+    hub = [{"name": "head", "op": "Relu", "inputs": [], "feeders": 0, "readers": 50}]
     rich["graph"] = {
         "source": [],
-        "compiled": hub + [{"name": f"r{at}", "op": "Neg", "inputs": [0, 0]} for at in range(9)],
+        "compiled": hub
+        + [{"name": f"r{at}", "op": "Neg", "inputs": [0, 0], "feeders": 1, "readers": 0} for at in range(9)],
         "named": ["head"],
     }
     html = render_html(rich)
-    assert "5 neighbours more." in Page(html).text
+    assert "46 neighbours more." in Page(html).text
     section = html[html.index('id="graph"') : html.index('id="warnings"')]
     assert section.count("<path") == 5
 

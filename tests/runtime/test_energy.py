@@ -34,8 +34,13 @@ class Burner:
 
 @pytest.fixture
 def powercap(tmp_path: Path) -> Path:
-    for name, start in (("intel-rapl:0", 5), ("intel-rapl:1", LIMIT - 50), ("intel-rapl:0:0", 7)):
+    zones = {
+        "intel-rapl:0": ("package-0", 5), "intel-rapl:1": ("package-1", LIMIT - 50), "intel-rapl:0:0": ("core", 7),
+        "intel-rapl:2": ("psys", 9),
+    }  # fmt: skip
+    for name, (kind, start) in zones.items():
         (tmp_path / name).mkdir()
+        (tmp_path / name / "name").write_text(f"{kind}\n")
         (tmp_path / name / "energy_uj").write_text(f"{start}\n")
         (tmp_path / name / "max_energy_range_uj").write_text(f"{LIMIT}\n")
     (tmp_path / "intel-rapl").mkdir()

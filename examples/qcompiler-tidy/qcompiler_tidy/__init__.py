@@ -99,6 +99,5 @@ class TidyAbs(Kernel):
     def launch(self, operands, attributes, card):
         count = math.prod(operands[0].shape)
         grid = (-(-count // 1024), 1, 1)
-        # The function tidy_abs(x, y, count, BLOCK) would stand in a module that loads Triton.
         arguments = (Given(0), Made(0), Size(count))
         return Launch("qcompiler_tidy.triton:tidy_abs", arguments, {"BLOCK": 1024}, grid, warps=4, stages=1)
