@@ -139,13 +139,7 @@ class PruneChannels(Pass):
                 return {group: by_scores(scores[group]) for group in groups}
             else:
                 nodes = list(dict.fromkeys(consumer.node for found in readers.values() for consumer in found))
-                seen = second_moments(
-                    model,
-                    nodes,
-                    context.data,
-                    threads=context.threads,
-                    progress=context.per_sample,
-                )
+                seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.per_sample)
         if criterion == "batch-norm" and not all(has_scales(group) for group in groups):
             context.warn(
                 f"{self.name}: batch normalization stands in {sum(map(has_scales, groups))} of {len(groups)} groups, "

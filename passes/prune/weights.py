@@ -61,13 +61,7 @@ class PruneWeights(Pass):
         nodes = [node for node in model.graph if self._takes(node) and not _named(node, pattern)]
         seen: dict[Node, Moments] = {}
         if self.refit and context.data is not None:
-            seen = second_moments(
-                model,
-                nodes,
-                context.data,
-                threads=context.threads,
-                progress=context.per_sample,
-            )
+            seen = second_moments(model, nodes, context.data, threads=context.threads, progress=context.per_sample)
         elif self.refit:
             context.warn(f"{self.name} took the smallest weights, since refit needs data; give --data")
         for node in nodes:

@@ -80,13 +80,7 @@ class SmoothActivations(Pass):
         if context.data is None:
             raise UsageError(f"pass '{self.name}' needs data", hint="give --data")
         readers = [link.readers[0] for link in links]
-        seen = second_moments(
-            model,
-            readers,
-            context.data,
-            threads=context.threads,
-            progress=context.per_sample,
-        )
+        seen = second_moments(model, readers, context.data, threads=context.threads, progress=context.per_sample)
         count = 0
         for link, reader in zip(links, readers, strict=True):
             if reader not in seen:

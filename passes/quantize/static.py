@@ -72,12 +72,7 @@ class QuantizeStatic(Pass):
         refused = context.facts["refused"]
         values = target.observed(model, groups)
         statistics = collect(
-            model,
-            values,
-            context.data,
-            threads=context.threads,
-            executor=context.executor,
-            progress=context.per_sample,
+            model, values, context.data, threads=context.threads, executor=context.executor, progress=context.per_sample
         )
         context.facts["statistics"] = statistics
         usable = {value: seen for value, seen in statistics.items() if seen.count and not seen.odd}

@@ -16,7 +16,7 @@ _SHELLS = ("bash", "fish", "zsh")
     '  eval "$(qcompiler completion zsh)"      # in ~/.zshrc\n'
     "  qcompiler completion fish > ~/.config/fish/completions/qcompiler.fish"
 )
-@click.argument("shell", type=click.Choice(_SHELLS))
+@click.argument("shell", metavar="SHELL", type=click.Choice(_SHELLS))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def completion(shell: str, as_json: bool) -> None:
     """Print what makes SHELL complete commands, options, and names of recipes and targets."""

@@ -81,7 +81,9 @@ def comparison_view(found: Sequence[Compared]) -> dict[str, Any]:
         ]
         if len(spots) > 1:
             up = shared or "SQNR, dB"
-            pictures.append({"title": title, "across": across, "up": up, "picture": spread(spots)})
+            picture = spread(spots)
+            picture["ends"]["top"] = max(measured, default=above)
+            pictures.append({"title": title, "across": across, "up": up, "picture": picture})
     return {
         "rows": found,
         "pictures": pictures,
