@@ -1,5 +1,8 @@
 """Models that other libraries hold: all come in the same way, and what is no model is refused by its type."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,3 +78,27 @@ def test_a_broken_object_of_a_known_library_is_refused(proto: Proto, refusal: Ca
     held = onnx_ir.from_proto(proto(TEXT))
     held.graph[0].op_type = "NoSuchOp"
     assert refusal(held).startswith("the given onnx_ir.Model is not a valid ONNX model: No Op registered for NoSuchOp")
+
+
+def test_what_torch_exports_is_compiled_straight_away() -> None:
+    """In a process of its own: exporting loads half of torch, and warns of torch's own future."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("torch")
+    script = (
+        "import numpy as np, torch\n"
+        "import qcompiler as qc\n"
+        "net = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 8)).eval()\n"
+        "program = torch.onnx.export(net, (torch.zeros(1, 64),), dynamo=True, verbose=False, input_names=['x'])\n"
+        "x = np.random.default_rng(0).standard_normal((1, 64)).astype(np.float32)\n"
+        "result = qc.compile(program, data=[{'x': x}], recipe='lossless')\n"
+        "(y,) = result.run({'x': x}).values()\n"
+        "np.testing.assert_allclose(y, net(torch.from_numpy(x)).detach().numpy(), rtol=1e-4, atol=1e-5)\n"
+        "print(result.report['compiled']['ops'])\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script], env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "'Gemm': 2" in done.stdout
