@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 __all__ = ["cache_folder", "keep", "sources_digest"]
@@ -28,13 +29,22 @@ def keep(path: Path, text: str) -> None:
 
 
 def sources_digest(path: Path) -> str:
-    """SHA-256 of the Python and TOML files of a package's folder, links followed, or of one file."""
+    """SHA-256 of the Python and TOML files of a package's folder, links to folders followed, or of one file."""
     found = hashlib.sha256()
-    files = [path]
-    if path.is_dir():
-        walked = os.walk(path, followlinks=True)
-        files = sorted(Path(folder, name) for folder, _, names in walked for name in names)
-    for file in files:
-        if file.suffix in (".py", ".toml"):
+    for file in sorted(_files(path, set())) if path.is_dir() else [path]:
+        if file.suffix in (".py", ".toml") and file.is_file():
             found.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes())
     return found.hexdigest()
+
+
+def _files(folder: Path, seen: set[str]) -> Iterator[Path]:
+    """Every file below ``folder``; each folder once, by whatever links."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return
+    seen.add(real)
+    for each in sorted(folder.iterdir()):
+        if each.is_dir():
+            yield from _files(each, seen)
+        else:
+            yield each

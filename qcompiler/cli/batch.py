@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def compile_all(
     force: bool,
     as_json: bool,
     quiet: bool,
+    verbose: int,
 ) -> None:
     """Compile each into its folder below ``root``, tell what came of it, and exit with the status of the first that
     failed, if any did. Interrupted, it tells what is done. Raises UsageError where ``root`` is a result itself."""
@@ -88,7 +90,7 @@ def compile_all(
     found: list[dict[str, Any]] = []
     try:
         for index, job in enumerate(jobs):
-            found.append(_entry(job, one, quiet, f"[{index + 1} of {len(jobs)}] "))
+            found.append(_entry(job, one, quiet, verbose, f"[{index + 1} of {len(jobs)}] "))
     except KeyboardInterrupt:
         _tell(found, as_json, 130)
         raise
@@ -98,7 +100,7 @@ def compile_all(
         raise click.exceptions.Exit(failed)
 
 
-def _entry(job: Job, one: Compile, quiet: bool, place: str) -> dict[str, Any]:
+def _entry(job: Job, one: Compile, quiet: bool, verbose: int, place: str) -> dict[str, Any]:
     """What came of one compile. A fault of ours does not stop the others either."""
     from qcompiler.errors import QCompilerError
 
@@ -111,6 +113,8 @@ def _entry(job: Job, one: Compile, quiet: bool, place: str) -> dict[str, Any]:
         ours = isinstance(error, QCompilerError)
         said = str(error) if ours else f"internal error: {type(error).__name__}: {' '.join(str(error).split())}"
         tell_error(f"{name}: {said}")
+        if verbose >= 2:
+            traceback.print_exc()
         return entry | {"status": error.exit_status if isinstance(error, QCompilerError) else 1, "error": said}
     for text in made.report["warnings"]:
         warn(f"{name}: {text}")

@@ -91,17 +91,18 @@ def compile(
     options |= {"feedback": dict(_pair(text) for text in feedback) or None, "cache": not no_cache}
 
     def one(model: Path, recipe: str | None, place: Path, progress: Callable[[str], None]) -> Result:
-        return _compiled(model, recipe, place, options, emit, force, progress)
+        with _told(place):
+            return _compiled(model, recipe, place, options, emit, force, progress)
 
     jobs = jobs_of(models, recipes, folder)
     if len(jobs) > 1:
         _tell_plugins()
-        compile_all(jobs, one, folder, force=force, as_json=as_json, quiet=quiet)
+        compile_all(jobs, one, folder, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
         return
     from qcompiler.onnx_io import check_replaceable
 
     check_replaceable(folder, force)
-    with progress_line(quiet) as progress, _told(folder):
+    with progress_line(quiet) as progress:
         made = one(models[0], jobs[0].recipe, folder, progress)
     _tell_plugins()
     for text in made.report["warnings"]:

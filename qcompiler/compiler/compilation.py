@@ -230,7 +230,7 @@ def _key(asked: _Asked, metric: Any, options: tuple[Any, ...]) -> str | None:
 
 def _digest_of(source: Any) -> str | None:
     """That of the file, where the source is one."""
-    return digest(Path(source)) if isinstance(source, str | Path) else None
+    return digest(Path(source)) if isinstance(source, str | Path) and Path(source).is_file() else None
 
 
 def _made(asked: _Asked) -> tuple[Result, list[str]]:

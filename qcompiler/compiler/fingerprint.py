@@ -49,7 +49,8 @@ def fingerprint(model: Model, datasets: Iterable[Dataset | None], said: tuple[An
 
 
 def sources_of(*things: Any) -> list[str] | None:
-    """Digests of the packages that ``things``, functions or classes, were written in; None where one has no source."""
+    """Digests of the packages that ``things``, functions or classes, were written in. None where one has no source, or
+    was changed since it was looked at first: what runs is what was imported before."""
     paths = set()
     for thing in things:
         module = sys.modules.get(getattr(thing, "__module__", None) or "")
@@ -58,7 +59,12 @@ def sources_of(*things: Any) -> list[str] | None:
         if top is None or file is None or top.__name__ == "__main__":
             return None
         paths.add(Path(file).parent if hasattr(top, "__path__") else Path(file))
-    return [sources_digest(path) for path in sorted(paths)]
+    digests = {path: sources_digest(path) for path in sorted(paths)}
+    changed = any(_first.setdefault(path, digest) != digest for path, digest in digests.items())
+    return None if changed else list(digests.values())
+
+
+_first: dict[Path, str] = {}
 
 
 @functools.cache

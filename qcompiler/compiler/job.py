@@ -25,7 +25,8 @@ class Job:
 
     ``deadline`` is when the choice has to come to an end, by ``time.perf_counter``; ``journal`` keeps what
     it measured. With ``feedback`` (inputs to the outputs that the next sample gets there) ``scoring`` is the whole
-    sequence, with the states of the source: a model is judged with its own.
+    sequence, with the states of the source; :func:`measure` runs a model through it with its own. The search before
+    judges a step at a time, with the source's.
     """
 
     source: Any

@@ -58,12 +58,26 @@ def result_cache(chosen: bool | str | Path) -> ResultCache | None:
 
 
 class _Room:
-    """A new folder in ``rooms`` that goes with whoever holds it, at the latest when the process ends."""
+    """A new folder in ``rooms`` that goes with whoever holds it, at the latest when the process ends. A lock beside it
+    says that it is held: of a process that was killed it is free."""
 
     def __init__(self, rooms: Path) -> None:
         rooms.mkdir(parents=True, exist_ok=True)
         self.path = Path(tempfile.mkdtemp(dir=rooms))
-        weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self.lock = _lock_of(self.path)
+        self.lock.acquire(timeout=0)
+        weakref.finalize(self, _leave, self.path, self.lock, os.getpid())
+
+
+def _lock_of(room: Path) -> filelock.FileLock:
+    return filelock.FileLock(room.with_name(f"{room.name}.lock"), thread_local=False)
+
+
+def _leave(room: Path, lock: filelock.BaseFileLock, owner: int) -> None:
+    if os.getpid() == owner:  # a child that was forked has the object too
+        shutil.rmtree(room, ignore_errors=True)
+        lock.release()
+        Path(lock.lock_file).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -107,8 +121,11 @@ class Entry:
             if name in leave:
                 continue
             (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.folder / name, to / name)
-            shutil.copymode(self.folder / name, to / name)
+            try:
+                shutil.copyfile(self.folder / name, to / name)
+                shutil.copymode(self.folder / name, to / name)
+            except FileNotFoundError:
+                raise OutputError(f"{self.folder / name} was removed", hint="compile with --no-cache") from None
             if digest(to / name) != wanted:
                 raise OutputError(f"{self.folder / name} is not what was written", hint="compile with --no-cache")
 
@@ -171,12 +188,13 @@ class ResultCache:
                 digests = {path.relative_to(made).as_posix(): digest(path) for path in files}
                 document = {"schema": _SCHEMA, "files": digests}
                 (made / _ENTRY).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-            entry = Entry(folder, digests).held(self.folder / "held")
         except (OSError, QCompilerError) as error:
             tell(f"the result was not kept in the cache: {error}")
             return None
         self.trim(keep=key)
-        return entry
+        with contextlib.suppress(OSError):
+            return Entry(folder, digests).held(self.folder / "held")
+        return None  # it is kept all the same, for others
 
     def trim(self, keep: str = "") -> None:
         """Remove what was not used for longest until the rest is within the limit; ``keep`` stays. What processes left
@@ -187,7 +205,7 @@ class ResultCache:
         for _, size, folder in sorted(aged):
             if total <= self.limit:
                 return
-            if folder.name != keep and self._removed(folder.name):
+            if folder.name != keep and (self._removed(folder.name) or not folder.exists()):
                 total -= size
 
     def clear(self) -> tuple[int, int]:
@@ -219,7 +237,7 @@ class ResultCache:
     def _removed(self, key: str) -> bool:
         """Remove an entry; False where somebody uses it."""
         folder = self._entries() / key
-        aside = folder.with_name(f".{key}.gone")
+        aside = folder.with_name(f".{key}.{os.getpid()}.{time.monotonic_ns()}.gone")
         try:
             with self._lock(key).acquire(timeout=0):
                 folder.rename(aside)  # at once: nobody shall see half of it
@@ -229,10 +247,15 @@ class ResultCache:
         return True
 
     def _sweep(self) -> None:
-        for left in (*self._entries().glob(".*"), *(self.folder / "held").glob("*")):
+        for left in self._entries().glob(".*"):
             with contextlib.suppress(OSError):
                 if time.time() - left.stat().st_mtime > _LEFT_FOR:
                     shutil.rmtree(left, ignore_errors=True)
+        for room in (path for path in (self.folder / "held").glob("*") if path.is_dir()):
+            with contextlib.suppress(OSError, NotImplementedError, filelock.Timeout), _lock_of(room).acquire(timeout=0):
+                if time.time() - room.stat().st_mtime > _LEFT_FOR:  # else it may be one that is not locked yet
+                    shutil.rmtree(room, ignore_errors=True)
+                    Path(_lock_of(room).lock_file).unlink(missing_ok=True)
 
 
 def _age(folder: Path) -> float:

@@ -22,7 +22,7 @@ def known_constants(model: Model) -> tuple[list[bytes], Known]:
     """The elements of the larger constants of ``model``, each once, and which number each has."""
     elements: list[bytes] = []
     numbers: dict[int, int] = {}
-    for graph in model.graphs():
+    for graph in model.graph.all_graphs():  # those of functions are written whole
         for value in graph.constants:
             tensor = value.const
             if isinstance(tensor, Tensor) and _counts(tensor) and id(tensor) not in numbers:

@@ -126,7 +126,7 @@ def _passed_on(done: Any, outer: Future[Any]) -> None:
     if done.status == "finished":
         try:
             outer.set_result(done.result())
-        except Exception as lost:  # the worker went away with it
+        except BaseException as lost:  # the worker went away with it; asyncio has errors of its own kind for that
             outer.set_exception(BrokenExecutor(str(lost)))
         return
     raised = done.exception() if done.status == "error" else None

@@ -62,10 +62,11 @@ def connected(spec: str | Executor | None, warn: Callable[[str], None] = lambda 
 def _hangs_on() -> None:
     """In a worker: Ctrl-C is for the parent to handle, and when the parent dies, however, the worker goes too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_until_the_end, args=(multiprocessing.parent_process(),), daemon=True).start()
+    threading.Thread(target=_exit_with, args=(multiprocessing.parent_process(),), daemon=True).start()
 
 
-def _until_the_end(parent: BaseProcess | None) -> None:
+def _exit_with(parent: BaseProcess | None) -> None:
+    """When ``parent`` ends, and all that it forked, this process does."""
     if parent is not None:
         parent.join()
         os._exit(1)

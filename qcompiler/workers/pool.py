@@ -91,7 +91,7 @@ class Pool:
             payload = shared.payload if whole else None
             try:
                 inner = self.executor.submit(_call, work, shared.opened, shared.digest, about(), payload, task)
-            except (RuntimeError, OSError) as error:  # the pool is gone: broken, or shut down
+            except Exception as error:  # the pool is gone: broken, or shut down, or what it says of that
                 _settle(outer, error=BrokenExecutor(str(error)))
                 return
             inner.add_done_callback(finished)

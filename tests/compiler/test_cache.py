@@ -152,6 +152,24 @@ def test_a_change_in_code_is_another_digest(tmp_path: Path) -> None:
     assert sources_digest(tmp_path / "package") != before
 
 
+def test_links_that_lead_nowhere_or_in_circles_are_no_sources(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1")
+    before = sources_digest(tmp_path)
+    (tmp_path / ".#a.py").symlink_to("nobody@nowhere")
+    (tmp_path / "up").symlink_to(tmp_path)
+    assert sources_digest(tmp_path) == before
+
+
+def test_code_that_was_changed_while_it_runs_is_computed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    qc.compile(model, recipe="lossless", cache=cache)
+    monkeypatch.setattr("qcompiler.compiler.fingerprint.sources_digest", lambda path: "edited")
+    assert not qc.compile(model, recipe="lossless", cache=cache).is_cached
+    assert len(list((cache / "entries").iterdir())) == 1
+
+
 def test_who_holds_a_result_keeps_it_when_it_is_evicted(model: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     made = qc.compile(model, recipe="lossless", cache=cache)
@@ -159,7 +177,18 @@ def test_who_holds_a_result_keeps_it_when_it_is_evicted(model: Path, tmp_path: P
     assert ResultCache(cache).clear()[0] == 1
     one, two = contents(made.save(tmp_path / "a")), contents(found.save(tmp_path / "b"))
     assert one == two
-    assert len(list((cache / "held").iterdir())) == 2
+    rooms = [path for path in (cache / "held").iterdir() if path.is_dir()]
+    assert len(rooms) == 2
+    for room in rooms:  # for however long
+        os.utime(room, (1, 1))
+    ResultCache(cache).trim()
+    assert all(room.is_dir() for room in rooms)
+    if (child := os.fork()) == 0:
+        del made, found
+        gc.collect()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert all(room.is_dir() for room in rooms), "a child that was forked does not hold them"
     del made, found
     gc.collect()
     assert not list((cache / "held").iterdir())

@@ -87,6 +87,9 @@ def test_two_rows_tell_a_batch_by_another_name(tmp_path: Path) -> None:
         "g (float[n,4] x) => (float[n,4] y, float[m,4] z) { y = Softmax<axis=0>(x) z = Relu(y) }",
         "g (float[n,4] x) => (float[n,4] y) { m = ReduceMean<axes=[0]>(x) y = Sub(x, m) }",
         "g (float[n,4] x) => (float[n,4] y) { t = Transpose(x) s = MatMul(x, t) y = MatMul(s, x) }",
+        "g (float[n,4] x) => (float[n,4] y) { m = ReduceMean<axes=[0]>(x) s = Mul(m, m) p = Mul(s, s) y = Add(x, p) }",
+        "g (float[n,4] x) => (float[n,4] y) { m = ReduceMean<axes=[0]>(x) u = Add(x, m) z = Sub(x, x) l = Log(z) y = Add(u, l) }",
+        "g (float[n,4] x) => (int64[n] y) { m = ReduceMean<axes=[0]>(x) u = Sub(m, x) y = ArgMax<axis=1, keepdims=0>(u) }",
     ],
 )
 def test_what_mixes_rows_has_no_batch(tmp_path: Path, text: str) -> None:
