@@ -32,7 +32,9 @@ class Value:
     """What flows along an edge: a graph input, a constant, or an output of a node.
 
     ``uses`` maps (user, position) to None in the order in which the uses arose; a user is a node that takes
-    the value as input ``position``, or a graph that gives it as output ``position``.
+    the value as input ``position``, or a graph that gives it as output ``position``. ``type`` is None where nothing is
+    known, ``const`` holds the elements of a constant or of an input's default, ``quant`` what is decided of its
+    quantization, ``producer`` and ``index`` say which output of which node it is.
     """
 
     __slots__ = (
@@ -172,12 +174,13 @@ class Node:
         return self._inputs[position] if position < len(self._inputs) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """The plain value of an attribute, or ``default``."""
+        """The plain value of an attribute, or ``default``: an int, float, str (bytes where it is no UTF-8), Tensor,
+        Type, Graph, or a tuple of them."""
         found = self.attrs.get(name)
         return default if found is None else found.value
 
     def set_input(self, position: int, value: Value | None) -> None:
-        """Take ``value`` at ``position``."""
+        """Take ``value``, None for one left out, at ``position``. Raises IndexError where there is no such input."""
         old = self._inputs[position]
         if old is value:
             return
@@ -271,7 +274,7 @@ class Graph:
         return value
 
     def remove_input(self, value: Value) -> None:
-        """Take an input off the list. One with a default lives on as a constant."""
+        """Take an input off the list. One with a default lives on as a constant. Raises KeyError for none of it."""
         del self._inputs[value]
         for user in value.users():
             user.touched = Clock.now
@@ -283,7 +286,8 @@ class Graph:
         value.output_uses += 1
 
     def set_output(self, position: int, value: Value) -> None:
-        """Give ``value`` at ``position``. Names are not touched: the caller keeps the promise to the outside."""
+        """Give ``value`` at ``position``. Names are not touched: the caller keeps the promise to the outside. Raises
+        IndexError where there is no such output."""
         old = self._outputs[position]
         if old is value:
             return
@@ -333,15 +337,16 @@ class Graph:
         return self._count
 
     def append(self, node: Node) -> Node:
-        """Put ``node`` last."""
+        """Put ``node`` last. Raises ValueError when it stands in a graph already."""
         return self._link(node, self._last, None)
 
     def insert_before(self, anchor: Node, node: Node) -> Node:
-        """Put ``node`` right before ``anchor``."""
+        """Put ``node`` right before ``anchor``, of this graph. Raises ValueError when it stands in a graph already."""
         return self._link(node, anchor._prev, anchor)
 
     def insert_after(self, anchor: Node | None, node: Node) -> Node:
-        """Put ``node`` right after ``anchor``; first of all when that is None."""
+        """Put ``node`` right after ``anchor``; first of all when that is None. Raises ValueError when it stands in a
+        graph already."""
         return self._link(node, anchor, anchor._next if anchor is not None else self._first)
 
     def remove(self, node: Node) -> None:
