@@ -21,6 +21,7 @@ __all__ = ["compare"]
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def compare(folders: tuple[Path, ...], page: Path | None, as_json: bool) -> None:
     """Compiled models side by side, and which of them no other beats in speed and quality, or size and quality."""
+    from qcompiler.cli.files import write_whole
     from qcompiler.report import compare_reports, read, render_comparison, units
 
     found = compare_reports(_named({folder: read(folder) for folder in folders}))
@@ -29,7 +30,8 @@ def compare(folders: tuple[Path, ...], page: Path | None, as_json: bool) -> None
     if len({item.machine for item in found}) > 1:
         warn("they were timed on different machines or threads, so that speeds do not compare")
     if page is not None:
-        _write(page, render_comparison(found))
+        text = render_comparison(found)
+        write_whole(page, lambda partial: partial.write_text(text, encoding="utf-8"))
     if as_json:
         emit_json({"models": [item.record() for item in found]})
         return
@@ -61,16 +63,3 @@ def _named(reports: dict[Path, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     while len(parts) > 1 and all(len(each) > shared + 1 and each[shared] == parts[0][shared] for each in parts):
         shared += 1
     return {str(Path(*folder.parts[shared:])): report for folder, report in reports.items()}
-
-
-def _write(path: Path, text: str) -> None:
-    from qcompiler.errors import OutputError
-
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        partial.unlink(missing_ok=True)

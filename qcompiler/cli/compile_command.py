@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qcompiler.cli.completing import recipe_names, target_names
-from qcompiler.cli.console import emit_json, progress_line, result, table, warn
+from qcompiler.cli.console import emit_json, progress_line, result, table, warn, warn_of_plugins
 
 if TYPE_CHECKING:
     from qcompiler.compiler import Result
@@ -96,7 +96,7 @@ def compile(
 
     jobs = jobs_of(models, recipes, folder)
     if len(jobs) > 1:
-        _tell_plugins()
+        warn_of_plugins()
         compile_all(jobs, one, folder, force=force, as_json=as_json, quiet=quiet, verbose=verbose)
         return
     from qcompiler.onnx_io import check_replaceable
@@ -104,7 +104,7 @@ def compile(
     check_replaceable(folder, force)
     with progress_line(quiet) as progress:
         made = one(models[0], jobs[0].recipe, folder, progress)
-    _tell_plugins()
+    warn_of_plugins()
     for text in made.report["warnings"]:
         warn(text)
     if as_json:
@@ -163,13 +163,6 @@ def _tell(made: Result, verbose: int) -> None:
             nodes = f"{item['nodes_before']} -> {item['nodes_after']}"
             rows.append((item["name"], item["status"], nodes, f"{item['seconds']:.2f}", fired))
         table(rows, header)
-
-
-def _tell_plugins() -> None:
-    from qcompiler.compiler import plugin_problems
-
-    for name, problem in plugin_problems().items():
-        warn(f"plug-in {name} was not loaded: {problem}")
 
 
 def _unfinished(folder: Path) -> Path:

@@ -12,7 +12,17 @@ from typing import Any
 
 import click
 
-__all__ = ["emit_json", "progress_line", "result", "some", "table", "tell_error", "told_size", "warn"]
+__all__ = [
+    "emit_json",
+    "progress_line",
+    "result",
+    "some",
+    "table",
+    "tell_error",
+    "told_size",
+    "warn",
+    "warn_of_plugins",
+]
 
 
 def result(text: str = "") -> None:
@@ -23,6 +33,14 @@ def result(text: str = "") -> None:
 def warn(text: str) -> None:
     """A line that the user should know of."""
     click.echo(click.style("warning: ", fg="yellow", bold=True) + text, err=True, color=_colours())
+
+
+def warn_of_plugins() -> None:
+    """A line for each plug-in that cannot be used."""
+    from qcompiler.compiler import plugin_problems
+
+    for name, problem in plugin_problems().items():
+        warn(f"plug-in {name} was not loaded: {problem}")
 
 
 def tell_error(text: str) -> None:

@@ -57,9 +57,9 @@ def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str,
     With ``dot`` they are drawn into that file. Raises ImportFailure and OutputError.
     """
     from qcompiler.cli.drawing import drawn
+    from qcompiler.cli.files import write_whole
     from qcompiler.cli.models import model_file
     from qcompiler.compiler import find_recipe, find_target, name_all
-    from qcompiler.errors import OutputError
     from qcompiler.onnx_io import infer_types, load, upgrade_opset
     from qcompiler.ops import info
     from qcompiler.passes.prune import channel_groups
@@ -73,10 +73,8 @@ def prunable(path: Path, target_name: str, dot: Path | None = None) -> dict[str,
     infer_types(model)
     found = channel_groups(model)
     if dot is not None:
-        try:
-            dot.write_text(drawn(model, found.groups), encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{dot} cannot be written: {error.strerror or error}") from None
+        text = drawn(model, found.groups)
+        write_whole(dot, lambda partial: partial.write_text(text, encoding="utf-8"))
     held = {value: value.constant.size for value in model.graph.constants if value.constant is not None}
     groups = []
     for group in found.groups:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from qcompiler.cli.console import emit_json, table, warn
+from qcompiler.cli.console import emit_json, table, warn_of_plugins
 
 __all__ = ["passes", "recipes", "targets"]
 
@@ -94,10 +94,7 @@ def recipes(as_json: bool) -> None:
 
 
 def _show(found: list[dict[str, Any]], rows: Sequence[tuple[str, ...]], header: tuple[str, ...], as_json: bool) -> None:
-    from qcompiler.compiler import plugin_problems
-
-    for name, problem in plugin_problems().items():
-        warn(f"plug-in {name} was not loaded: {problem}")
+    warn_of_plugins()
     if as_json:
         emit_json(found)
     else:

@@ -43,9 +43,9 @@ def run(
     (`--on cpu`), by Triton's interpreter (`interpreter`, slow), or as function bodies by a stock onnxruntime
     (`onnxruntime`). A model for TensorRT runs on the processor, as its graph says, without optimizations.
     """
+    from qcompiler.cli.files import write_whole
     from qcompiler.cli.models import model_file
     from qcompiler.data import open_dataset
-    from qcompiler.errors import OutputError
     from qcompiler.onnx_io import read_proto
     from qcompiler.progress import Step
 
@@ -60,14 +60,7 @@ def run(
             for name, array in session.run(sample).items():
                 found[name].append(array)
     arrays = {name: _together(name, items) for name, items in found.items()}
-    partial = output.with_name(f".{output.name}.part")
-    try:
-        _write_npz(partial, arrays)
-        partial.replace(output)
-    except OSError as error:
-        raise OutputError(f"{output} cannot be written: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(output, lambda partial: _write_npz(partial, arrays))
     if as_json:
         about = {name: {"shape": list(array.shape), "dtype": str(array.dtype)} for name, array in arrays.items()}
         emit_json({"path": str(output), "samples": len(dataset), "outputs": about})

@@ -60,6 +60,11 @@ class _Asked:
     unfinished: Path | None
     progress: Callable[[str], None]
 
+    @property
+    def is_random(self) -> bool:
+        """Whether the user asked for random samples."""
+        return isinstance(self.data, str) and self.data == "random"
+
 
 def compile(
     source: Any,
@@ -174,7 +179,7 @@ def compile(
         said_of(data, score, samples, batch_size, metric, feedback), executor,
         None if unfinished is None else Path(unfinished), progress,
     )  # fmt: skip
-    result = _found_or_made(asked, cache, metric, (budget, seed, threads, explain, for_cpu, batch_size))
+    result = _found_or_made(asked, cache, metric)
     failed = next((gate for gate in result.report["gates"] if not gate["passed"]), None)
     if strict and result.faults:
         raise PassError(result.faults[0], hint="leave the rule out, or compile without --strict to go on without it")
@@ -188,32 +193,29 @@ def compile(
     return result
 
 
-def _found_or_made(asked: _Asked, cache: bool | str | Path, metric: Any, options: tuple[Any, ...]) -> Result:
+def _found_or_made(asked: _Asked, cache: bool | str | Path, metric: Any) -> Result:
     """The result that the cache holds, or a new one, which it holds from then on."""
     store = result_cache(cache)
-    key = None if store is None else _key(asked, metric, options)
+    source = None if store is None else _digest_of(asked.source)
+    key = None if store is None else _key(asked, metric, source)
     if store is None or key is None:
         return _made(asked)[0]
     with store.claimed(key, asked.progress) as held:
         entry = store.find(key, asked.progress) if held else None
         if entry is not None:
-            found = from_entry(entry, asked.source, asked.said, asked.target, asked.threads, asked.recipe.pack)
-            if isinstance(asked.data, str | Path):
-                found.report["data"] = str(asked.data)
             asked.progress("the same was compiled before: its result is taken from the cache")
             if asked.unfinished is not None:
                 _forget(asked.unfinished, Journal(asked.unfinished))
-            return found
-        before = _digest_of(asked.source)
+            return from_entry(entry, asked.source, asked.said, asked.target, asked.threads, asked.recipe.pack)
         result, odd = _made(asked)
-        if held and not result.faults and not odd and _digest_of(asked.source) == before:
+        if held and not result.faults and not odd and result.report["source"]["sha256"] == source:
             result.entry = store.put(key, result.write, asked.progress)
         return result
 
 
-def _key(asked: _Asked, metric: Any, options: tuple[Any, ...]) -> str | None:
-    """What the cache knows the result by; None for one that cannot be told from others: of code that is in no file,
-    and of a metric of the user's, since what that calls may be anywhere."""
+def _key(asked: _Asked, metric: Any, source: str | None) -> str | None:
+    """What the cache knows the result by, ``source`` the digest of the model's file. None for one that cannot be told
+    from others: of code that is in no file, and of a metric of the user's, since what that calls may be anywhere."""
     code = sources_of(compile, type(asked.target), *map(type, asked.recipe.passes))
     if metric not in (None, "top1") or code is None:
         return None
@@ -222,8 +224,8 @@ def _key(asked: _Asked, metric: Any, options: tuple[Any, ...]) -> str | None:
     options_of_target = repr(asked.target) if is_dataclass(type(asked.target)) else ""
     said = (
         asked.recipe.to_toml(), asked.target.name, options_of_target, metric, sorted(asked.feedback.items()),
-        asked.data is not None, isinstance(asked.data, str) and asked.data == "random", asked.said["samples"], code,
-        options, _digest_of(asked.source),
+        asked.data is not None, asked.is_random, asked.said["samples"], asked.said["batch_size"], asked.budget,
+        asked.seed, asked.threads, asked.explain, asked.for_cpu, code, source,
     )  # fmt: skip
     return fingerprint(asked.origin, (asked.dataset, asked.scoring), said, every=True)
 
@@ -239,8 +241,8 @@ def _made(asked: _Asked) -> tuple[Result, list[str]]:
     odd: list[str] = []
     with connected(asked.executor, odd.append) as workers:
         result = _computed(asked, workers, odd, started)
-    if isinstance(asked.data, str | Path):
-        result.report["data"] = str(asked.data)
+    if "data" in asked.said:
+        result.report["data"] = asked.said["data"]
     result.report["seconds"] = time.perf_counter() - started
     return result, odd
 
@@ -274,7 +276,7 @@ def _computed(asked: _Asked, workers: Executor | None, odd: list[str], started: 
     if not real:
         what = "what quantizing costs was not judged" if lossy else "nothing was quantized"
         context.warn(f"without --data {what}, and numbers were compared on random inputs only")
-    elif isinstance(asked.data, str) and asked.data == "random":
+    elif asked.is_random:
         context.warn("calibrated and scored on random inputs: the figures say nothing about real ones")
     if lossy and real and len(dataset) == 1 and score is None:
         context.warn("one sample both calibrated and scored: give more to have the result tested on others")

@@ -40,7 +40,7 @@ def energy_record(job: Job, model: Model) -> dict[str, Any]:
     """``energy``: joules of a run of the source and of ``model``, or why they were not measured."""
     if not job.target.timed_here:
         return {"energy": _joules(None, "", "what the target runs on is not here")}
-    sessions = [job.target.open(each, job.threads) for each in (job.origin, model)]
+    sessions = (job.target.open(each, job.threads) for each in (job.origin, model))
     found = measured_energy(sessions, [next(iter(job.scoring))] * 2, on_card=job.target.on_card)
     return {"energy": _joules(found.joules, found.counter, found.reason)}
 

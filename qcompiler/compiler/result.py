@@ -119,9 +119,10 @@ def from_entry(
     """The result that was made before, as if this call had made it: ``source`` and ``said`` are this call's."""
     report = json.loads(entry.text("report.json"))
     report["source"]["path"] = str(source) if isinstance(source, str | Path) else None
-    for key in ("command", "data"):
-        report.pop(key, None)
+    report.pop("command", None)
+    report.pop("data", None)
     own = {key: said.get(key) for key in ("data", "score")}
+    report |= {"data": own["data"]} if own["data"] is not None else {}
     document = tomllib.loads(entry.text("recipe.toml"))
     document = {key: value for key, value in (document | own).items() if value is not None}
     model = load(entry.folder / "model.onnx")

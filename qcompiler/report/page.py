@@ -19,18 +19,7 @@ from qcompiler.report.view import option, view
 
 __all__ = ["render_comparison", "render_html"]
 
-_FILTERS = (
-    "count",
-    "decibels",
-    "joules",
-    "microseconds",
-    "milliseconds",
-    "number",
-    "ratio",
-    "seconds",
-    "share",
-    "size",
-)
+_FILTERS = [name for name in units.__all__ if name.islower()]
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 

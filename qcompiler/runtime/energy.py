@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,15 @@ class _Nvml:
 
 
 def measured_energy(
-    sessions: Sequence[Runner],
+    sessions: Iterable[Runner],
     feeds: Sequence[Mapping[str, Any]],
     *,
     seconds: float = 3.0,
     powercap: Path = POWERCAP,
     on_card: bool = False,
 ) -> Energy:
-    """Joules of a run of each of ``sessions`` on its ``feeds``, over about ``seconds`` in all, blocks in turn.
+    """Joules of a run of each of ``sessions`` on its ``feeds``, over about ``seconds`` in all, blocks in turn. Where
+    nobody counts, no session is drawn.
 
     ``on_card`` asks NVML, else the processor's packages are asked. RAPL's counters move a thousand times a second, so
     that a block is long beside that.

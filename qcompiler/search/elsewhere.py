@@ -60,21 +60,7 @@ class Judges:
 
     def each(self, models: Iterable[Model | str], indices: Sequence[int]) -> Iterator[Verdict]:
         """The verdict on each of ``models``, in their order; what is a text instead of a model is its own."""
-        said: list[str | None] = []
-
-        def tasks() -> Iterator[_Task]:
-            for model in models:
-                said.append(model if isinstance(model, str) else None)
-                if not isinstance(model, str):
-                    yield self._task(model, indices)
-
-        found = self._run(tasks())
-        for verdict in found:
-            while said and said[0] is not None:
-                yield said.pop(0) or ""
-            said.pop(0)
-            yield verdict
-        yield from (text or "" for text in said)
+        return self._run(model if isinstance(model, str) else self._task(model, indices) for model in models)
 
     def whole(self, model: Model, indices: Sequence[int]) -> Verdict:
         """The verdict on one model, samples shared out among the workers."""
@@ -92,7 +78,7 @@ class Judges:
         samples = dict(zip(absent, self.samples.walk(absent), strict=True))
         return _Task(to_lean(model, self.known), tuple(indices), samples)
 
-    def _run(self, tasks: Iterable[_Task]) -> Iterator[Verdict]:
+    def _run(self, tasks: Iterable[_Task | str]) -> Iterator[Verdict]:
         return self.pool.run(_work, self.shared, tasks, lambda task: _work(self._own, task))
 
     @functools.cached_property
@@ -141,7 +127,10 @@ def _opened(payload: bytes) -> _Judge:
     return _Judge(elements, source, target, threads, samples)
 
 
-def _work(judge: _Judge, task: _Task) -> Verdict:
+def _work(judge: _Judge, task: _Task | str) -> Verdict:
+    """The verdict on a task; one that is a verdict already keeps its place among the others."""
+    if isinstance(task, str):
+        return task
     try:
         return judge.judge(task)
     except OutputError:

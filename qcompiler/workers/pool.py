@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, InvalidStateError
@@ -49,7 +50,7 @@ class Pool:
 
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
-        self._sent: set[str] = set()
+        self._sent = _sent.setdefault(executor, set())
 
     @property
     def width(self) -> int:
@@ -138,6 +139,10 @@ def _settle(future: Future[Any], result: Any = None, error: BaseException | None
             future.set_result(result)
         else:
             future.set_exception(error)
+
+
+_sent: weakref.WeakKeyDictionary[Executor, set[str]] = weakref.WeakKeyDictionary()
+"""Digests of what workers of an executor were sent; whoever lost it says so."""
 
 
 class _Missing:
